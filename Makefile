@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The front door; the scripts do the work. "make help" lists what there is.
+
+# Variables, for any target:
+BASE ?= 7.3#		base kernel, one of series/*
+CONFIG ?= lab#		make kernel: kernel configuration, one of lab/configs/*
+HOST ?=#		make run, test: only this emulated host, one of lab/hosts/*
+TEST ?=#		make run, test: only this test; make mutate: only this fault; a glob
+FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
+export BASE CONFIG HOST TEST FORCE
+
+SHELL := /bin/bash
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo
+	@sed -n 's/^\([A-Z]*\) ?= *\([^#]*\)#\t*\(.*\)/  \1=\2\t\3/p' Makefile | expand -t 20
+
+.PHONY: setup
+setup: ## install the Debian packages needed and fetch the base kernel's source
+	@scripts/setup.sh
+
+.PHONY: tree
+tree: ## make build/<base>/linux, a git repository: the base, then a commit per patch
+	@scripts/tree.sh
+
+.PHONY: refresh
+refresh: ## fold edits and commits made in build/<base>/linux back into this repository
+	@scripts/refresh.sh
+
+.PHONY: kernel
+kernel: tree ## build the lab kernel, with the series applied
+	@scripts/kernel.sh --source series --config "$$CONFIG"
+
+.PHONY: run
+run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel host
+	@lab/run-plan.sh run
+
+.PHONY: test
+test: tree ## run all tests on both vendors, also on the kernel without the series
+	@lab/run-plan.sh test
+
+.PHONY: check
+check: tree ## static checks and builds of every patch on its own
+	@scripts/check.sh
+
+.PHONY: mutate
+mutate: tree ## put faults into the relay and see that the selftest notices them
+	@scripts/mutate.sh "$$TEST"
+
+.PHONY: clean
+clean: ## remove what was built, but keep build/<base>/linux and its edits
+	@rm -rf build/*/linux/o-*
+	@[ ! -d build ] || find build -mindepth 2 -maxdepth 2 ! -name linux -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: ## remove build/, with all edits made there
+	@rm -rf build

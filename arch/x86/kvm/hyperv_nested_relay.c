@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Relay of a nested Hyper-V root partition's hypercalls to userspace.
+ *
+ * A Windows guest with Hyper-V or VBS enabled runs its own kernel in L2, as the
+ * root partition of the nested hypervisor in L1.  The hypercalls by which that
+ * kernel reaches its parent's vmbus have the "nested" bit set: they are meant
+ * for L1's parent, i.e. for L0, and L1 can do nothing with them.  Keep the ones
+ * that userspace selected and L1 authorized in L0, and handle them as if they
+ * had been made by L1.
+ *
+ * There are two steps, in the course of one exit from L2:
+ *
+ *   kvm_hv_nested_relay_keep()   vendor code asks where the exit goes.  This is
+ *                                the one place where the decision is taken.
+ *   kvm_hv_nested_relay_begin()  kvm_hv_hypercall() starts on a call that was
+ *                                kept.  Consumes the decision.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+
+#include <asm/mshyperv.h>
+
+#include "cpuid.h"
+#include "hyperv_nested_relay.h"
+#include "mmu.h"
+#include "trace.h"
+#include "x86.h"
+#include "xen.h"
+
+/* HvPostMessage takes its connection, type and size in front of the payload. */
+#define HV_POST_MESSAGE_INPUT_SIZE	(4 * sizeof(u32) + HV_MESSAGE_PAYLOAD_BYTE_COUNT)
+
+struct kvm_hv_nested_relay_class {
+	u32 bit;	/* KVM_NESTED_HYPERV_RELAY_* */
+	u16 code;	/* hypercall code */
+	u16 input_size;	/* input block of a call that isn't fast, in bytes */
+};
+
+static const struct kvm_hv_nested_relay_class kvm_hv_nested_relay_classes[] = {
+	{
+		.bit		= KVM_NESTED_HYPERV_RELAY_POST_MESSAGE,
+		.code		= HVCALL_POST_MESSAGE,
+		.input_size	= HV_POST_MESSAGE_INPUT_SIZE,
+	},
+	{
+		.bit		= KVM_NESTED_HYPERV_RELAY_SIGNAL_EVENT,
+		.code		= HVCALL_SIGNAL_EVENT,
+		.input_size	= sizeof(u64),
+	},
+};
+
+/* Find the class that @code belongs to, NULL unless @mask has it selected. */
+static const struct kvm_hv_nested_relay_class *
+kvm_hv_nested_relay_find_class(u16 code, u32 mask)
+{
+	const struct kvm_hv_nested_relay_class *class;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(kvm_hv_nested_relay_classes); i++) {
+		class = &kvm_hv_nested_relay_classes[i];
+		if (class->code == code)
+			return class->bit & mask ? class : NULL;
+	}
+
+	return NULL;
+}
+
+/* The low half of the control word has all that matters to the decision. */
+static u32 kvm_hv_nested_relay_control(struct kvm_vcpu *vcpu)
+{
+	return is_64_bit_hypercall(vcpu) ? kvm_rcx_read_raw(vcpu) :
+					   kvm_eax_read(vcpu);
+}
+
+static u64 kvm_hv_nested_relay_input(struct kvm_vcpu *vcpu)
+{
+	if (is_64_bit_hypercall(vcpu))
+		return kvm_rdx_read_raw(vcpu);
+
+	return ((u64)kvm_ebx_read(vcpu) << 32) | kvm_ecx_read(vcpu);
+}
+
+static enum kvm_hv_nested_relay_verdict
+kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool authorized)
+{
+	struct kvm_vcpu_hv *hv_vcpu = to_hv_vcpu(vcpu);
+	const struct kvm_hv_nested_relay_class *class;
+
+	if (!(control & HV_HYPERCALL_NESTED))
+		return KVM_HV_RELAY_NO_NESTED_BIT;
+
+	class = kvm_hv_nested_relay_find_class(control,
+					       READ_ONCE(to_kvm_hv(vcpu->kvm)->nested_relay_mask));
+	if (!class)
+		return KVM_HV_RELAY_NOT_SELECTED;
+
+	if (!authorized)
+		return KVM_HV_RELAY_NOT_AUTHORIZED;
+
+	if (!kvm_hv_hypercall_enabled(vcpu) || kvm_xen_hypercall_enabled(vcpu->kvm))
+		return KVM_HV_RELAY_NOT_HYPERV;
+
+	if (kvm_x86_call(get_cpl)(vcpu) || !is_protmode(vcpu))
+		return KVM_HV_RELAY_BAD_MODE;
+
+	hv_vcpu->nested.relay = class;
+	return KVM_HV_RELAY_KEPT;
+}
+
+/*
+ * Decide whether the hypercall that made L2 exit stays in L0.  @authorized is
+ * what vendor code knows: whether L1 lets this L2 make hypercalls to L0, in the
+ * enlightened VMCS/VMCB and in the VP assist page.
+ *
+ * If so, handling the exit is bound to end up in kvm_hv_nested_relay_begin(),
+ * no matter what userspace or other vCPUs change in the meantime.
+ */
+bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized)
+{
+	u32 control = kvm_hv_nested_relay_control(vcpu);
+	enum kvm_hv_nested_relay_verdict verdict;
+
+	verdict = kvm_hv_nested_relay_decide(vcpu, control, authorized);
+	if (verdict == KVM_HV_RELAY_KEPT)
+		return true;
+
+	if (trace_kvm_hv_nested_relay_enabled())
+		trace_kvm_hv_nested_relay(control, kvm_hv_nested_relay_input(vcpu),
+					  INVALID_GPA, verdict);
+	return false;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_hv_nested_relay_keep);
+
+/*
+ * Translate the address of L2's input block to an L1 GPA.  The block must not
+ * cross a page: what follows in L1's address space need not be L2's.
+ */
+static enum kvm_hv_nested_relay_verdict
+kvm_hv_nested_relay_translate(struct kvm_vcpu *vcpu, gpa_t l2_gpa, u16 size,
+			      gpa_t *l1_gpa)
+{
+	if (!IS_ALIGNED(l2_gpa, sizeof(u64)) ||
+	    offset_in_page(l2_gpa) + size > PAGE_SIZE)
+		return KVM_HV_RELAY_BAD_ALIGNMENT;
+
+	/* The walk doesn't look at bits that its page tables don't translate. */
+	if (!kvm_vcpu_is_legal_gpa(vcpu, l2_gpa))
+		return KVM_HV_RELAY_NOT_MAPPED;
+
+	*l1_gpa = kvm_translate_gpa(vcpu, &vcpu->arch.gva_walk, l2_gpa,
+				    PFERR_GUEST_FINAL_MASK, NULL, 0);
+	if (*l1_gpa == INVALID_GPA)
+		return KVM_HV_RELAY_NOT_MAPPED;
+
+	return KVM_HV_RELAY_KEPT;
+}
+
+/*
+ * If the hypercall at hand was kept in L0 for L2, make KVM's copy of it look as
+ * if it came from L1: without the nested bit in @control, and with an L1 GPA in
+ * @input, unless the call is fast.  L2's registers stay as they are.  Return
+ * the Hyper-V status with which the call must be completed if that fails.
+ */
+u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
+{
+	enum kvm_hv_nested_relay_verdict verdict = KVM_HV_RELAY_KEPT;
+	struct kvm_vcpu_hv *hv_vcpu = to_hv_vcpu(vcpu);
+	const struct kvm_hv_nested_relay_class *class = hv_vcpu->nested.relay;
+	gpa_t l1_gpa = INVALID_GPA;
+	u64 l2_input = *input;
+
+	if (!class)
+		return HV_STATUS_SUCCESS;
+
+	hv_vcpu->nested.relay = NULL;
+	*control &= ~HV_HYPERCALL_NESTED;
+	++vcpu->stat.nested_hv_hypercalls;
+
+	if (!(*control & HV_HYPERCALL_FAST_BIT)) {
+		verdict = kvm_hv_nested_relay_translate(vcpu, l2_input,
+							class->input_size, &l1_gpa);
+		*input = l1_gpa;
+	}
+
+	trace_kvm_hv_nested_relay(*control, l2_input, l1_gpa, verdict);
+
+	switch (verdict) {
+	case KVM_HV_RELAY_BAD_ALIGNMENT:
+		return HV_STATUS_INVALID_ALIGNMENT;
+	case KVM_HV_RELAY_NOT_MAPPED:
+		return HV_STATUS_INVALID_HYPERCALL_INPUT;
+	default:
+		return HV_STATUS_SUCCESS;
+	}
+}
+
+/* The classes that this host can relay: what the capability reports and takes. */
+u32 kvm_hv_nested_relay_supported(void)
+{
+	u32 mask = 0;
+	int i;
+
+	if (!kvm_nested_ops.enabled)
+		return 0;
+
+	for (i = 0; i < ARRAY_SIZE(kvm_hv_nested_relay_classes); i++)
+		mask |= kvm_hv_nested_relay_classes[i].bit;
+
+	return mask;
+}
+
+/*
+ * Replace the VM's mask.  Nothing waits for vCPUs that are running: a vCPU
+ * looks at the mask once per exit from L2, so that the change takes effect at
+ * its next one.
+ */
+int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap)
+{
+	if (cap->flags || cap->args[1] || cap->args[2] || cap->args[3] ||
+	    cap->args[0] & ~(u64)kvm_hv_nested_relay_supported())
+		return -EINVAL;
+
+	WRITE_ONCE(to_kvm_hv(kvm)->nested_relay_mask, cap->args[0]);
+	return 0;
+}

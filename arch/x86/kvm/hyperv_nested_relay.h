@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Relay of a nested Hyper-V root partition's hypercalls to userspace.
+ */
+#ifndef __ARCH_X86_KVM_HYPERV_NESTED_RELAY_H__
+#define __ARCH_X86_KVM_HYPERV_NESTED_RELAY_H__
+
+#include <linux/kvm_host.h>
+
+#include "hyperv.h"
+
+/*
+ * What became of a hypercall made by L2.  Only the first three are calls that
+ * were kept in L0, in all other cases the exit went to L1.
+ */
+enum kvm_hv_nested_relay_verdict {
+	KVM_HV_RELAY_KEPT,
+	KVM_HV_RELAY_BAD_ALIGNMENT,
+	KVM_HV_RELAY_NOT_MAPPED,
+	KVM_HV_RELAY_NO_NESTED_BIT,
+	KVM_HV_RELAY_NOT_SELECTED,
+	KVM_HV_RELAY_NOT_AUTHORIZED,
+	KVM_HV_RELAY_NOT_HYPERV,
+	KVM_HV_RELAY_BAD_MODE,
+};
+
+#ifdef CONFIG_KVM_HYPERV
+static inline bool kvm_hv_nested_relay_enabled(struct kvm_vcpu *vcpu)
+{
+	return READ_ONCE(to_kvm_hv(vcpu->kvm)->nested_relay_mask);
+}
+
+/* Was the hypercall that is being handled kept from L1, to be relayed? */
+static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hv *hv_vcpu = to_hv_vcpu(vcpu);
+
+	return hv_vcpu && hv_vcpu->nested.relay;
+}
+
+u32 kvm_hv_nested_relay_supported(void);
+int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap);
+bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized);
+u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
+#else /* CONFIG_KVM_HYPERV */
+static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline u32 kvm_hv_nested_relay_supported(void)
+{
+	return 0;
+}
+
+static inline int kvm_hv_nested_relay_enable(struct kvm *kvm,
+					     struct kvm_enable_cap *cap)
+{
+	return -EINVAL;
+}
+#endif /* CONFIG_KVM_HYPERV */
+
+#endif /* __ARCH_X86_KVM_HYPERV_NESTED_RELAY_H__ */

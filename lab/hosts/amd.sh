@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# AMD host: QEMU's own emulation (TCG) of an EPYC with SVM and nested paging, no NRIPS.
+# Sourced; see "Hosts" in lab/README.md for the interface.
+
+# Read by lab/boot.sh and lab/run-plan.sh.
+# shellcheck disable=SC2034
+{
+	HOST_TITLE="AMD host (QEMU TCG: EPYC with SVM and nested paging)"
+	HOST_TIMEOUT=300 HOST_SMP=2 HOST_CMDLINE=''
+}
+
+host_check() {
+	need qemu-system-x86_64
+}
+
+host_start() {
+	local work=$1 kernel=$2 initrd=$3 cmdline=$4 mem=$5 smp=$6
+
+	qemu-system-x86_64 -accel tcg -cpu EPYC,+svm,+npt -smp "$smp" -m "$mem" \
+		-nodefaults -display none -monitor none -no-reboot \
+		-serial "file:$work/console.log" -serial "file:$work/result.log" \
+		-kernel "$kernel" -initrd "$initrd" -append "$cmdline" \
+		</dev/null >"$work/emulator.log" 2>&1 &
+	HOST_PID=$!
+}

@@ -1,0 +1,355 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Run rows of lab/plan, two boots at a time, and sum up.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+
+usage() {
+	cat <<-EOF
+		usage: lab/run-plan.sh GROUP [ROW-GLOB]
+
+		Boots the rows of lab/plan that are in GROUP (and whose name matches ROW-GLOB):
+		  test    everything
+		  quick   the relay's own tests on one host of each vendor, and the harness
+		  run     the demo: shows what the relay does on each host
+
+		Builds the kernels and test programs the rows need. The results of a row are in
+		build/$BASE/GROUP/NAME/, those of all rows in build/$BASE/GROUP/results.ktap.
+
+		Environment:
+		  HOST=GLOB    only rows with a matching host, e.g. HOST=amd
+		  TEST=GLOB    only matching tests, e.g. TEST='hyperv_*'
+		  JOBS=N       boots at a time [2]
+		  BASE=X.Y     base kernel [7.3]
+
+		Exit status: 0 if something ran and nothing failed, 1 otherwise.
+	EOF
+}
+
+# Fill the arrays of columns, indexed by row name, and rows[] with those wanted.
+read_plan() {
+	local line=0 name rest test wanted chosen
+
+	while read -r name rest; do
+		line=$((line + 1))
+		case $name in
+		'' | '#'*) continue ;;
+		esac
+		[ -z "${host[$name]:-}" ] || die "lab/plan:$line: there is a row '$name' already" "give it another name"
+		read -r "host[$name]" "source[$name]" "config[$name]" "smp[$name]" "append[$name]" \
+			"expect[$name]" "groups[$name]" "tests[$name]" <<<"$rest"
+		[ -n "${tests[$name]}" ] || die "lab/plan:$line: a column is missing" "see the top of that file"
+		case ${expect[$name]} in
+		pass | skip | selfcheck) ;;
+		same:*) [ -n "${host[${expect[$name]#same:}]:-}" ] ||
+			die "lab/plan:$line: there is no row '${expect[$name]#same:}' above" "name an earlier row" ;;
+		*) die "lab/plan:$line: '${expect[$name]}' is not an expectation" "see the top of that file" ;;
+		esac
+
+		wanted=''
+		for test in ${tests[$name]}; do
+			# shellcheck disable=SC2053
+			[[ $test != ${TEST:-*} ]] || wanted+=" $test"
+		done
+		tests[$name]=${wanted# }
+		# shellcheck disable=SC2053
+		if [[ -n $wanted && ",${groups[$name]}," == *",$group,"* && $name == $row_glob &&
+			${host[$name]} == ${HOST:-*} ]]; then
+			case ${expect[$name]} in
+			same:*)
+				chosen=${expect[$name]#same:}
+				[[ " ${rows[*]} " == *" $chosen "* ]] || rows+=("$chosen")
+				;;
+			esac
+			rows+=("$name")
+		fi
+	done <"$TOP/lab/plan"
+	[ ${#rows[@]} -gt 0 ] || die "no row of lab/plan is in group '$group' and matches" \
+		"see lab/plan; HOST, TEST and the row glob narrow it down"
+}
+
+build_what_rows_need() {
+	local name kernels='' programs='' args
+
+	for name in "${rows[@]}"; do
+		kernels+="--source ${source[$name]} --config ${config[$name]}"$'\n'
+		[ "${expect[$name]}" = selfcheck ] || programs+=" ${tests[$name]}"
+	done
+	while read -ra args; do
+		"$TOP/scripts/kernel.sh" "${args[@]}" </dev/null
+	done < <(sort -u <<<"${kernels%$'\n'}")
+	if [ -n "$programs" ]; then
+		TESTS=$(tr ' ' '\n' <<<"$programs" | sort -u | xargs) "$TOP/scripts/selftests.sh"
+	fi
+}
+
+# The demo runs its programs with --demo, between two looks at the relay's tracepoint.
+make_demo_manifest() {
+	local test
+
+	echo "write /sys/kernel/tracing/events/kvm/kvm_hv_nested_relay/enable 1"
+	for test in $1; do
+		echo "test 120 $test $test --demo"
+	done
+	echo "cat /sys/kernel/tracing/trace"
+}
+
+boot_row() {
+	local name=$1 dir=$out/$1 args
+
+	args=(--host "${host[$name]}" --name "$name" --out "$dir"
+		--kernel "$BUILD/lab/${source[$name]}-${config[$name]}/bzImage")
+	if [ "${expect[$name]}" = selfcheck ]; then
+		"$TOP/lab/selfcheck.sh" "${args[@]}"
+		return
+	fi
+	args+=(--smp "${smp[$name]}")
+	[ "${append[$name]}" = - ] || args+=(--append "${append[$name]//,/ }")
+	case ${expect[$name]} in
+	skip) args+=(--expect skip) ;;
+	*) args+=(--expect pass) ;;
+	esac
+	if [ "$group" = run ]; then
+		make_demo_manifest "${tests[$name]}" >"$dir/manifest"
+		args+=(--manifest "$dir/manifest")
+	else
+		args+=(--tests "${tests[$name]}")
+	fi
+	"$TOP/lab/boot.sh" "${args[@]}"
+}
+
+# Counts of a KTAP file by the kernel's own parser: "passed failed skipped". It counts the
+# innermost cases. What it cannot parse is a failure.
+count() {
+	PYTHONDONTWRITEBYTECODE=1 python3 "$kunit" parse "$1" </dev/null 2>&1 | awk '
+		/Testing complete/ {
+			for (i = 1; i < NF; i++)
+				n[$i] = $(i + 1) + 0
+			parsed = 1
+		}
+		END {
+			failed = n["failed:"] + n["crashed:"] + n["errors:"] + !parsed
+			print n["passed:"] + 0, failed, n["skipped:"] + 0
+		}'
+}
+
+# A row whose boot could not even be tried fails with all its tests.
+note_unstarted() {
+	local name=$1 why test number=1
+
+	why=$(tail -n 1 "$out/$name/boot.log" | tr -d '#')
+	{
+		echo "KTAP version 1"
+		echo "not ok 1 $name boot: no splat # not started: $why"
+		for test in ${tests[$name]}; do
+			echo "not ok $((++number)) $name/$test # never reached: $why"
+		done
+	} >"$out/$name/results.ktap"
+}
+
+run_row() {
+	local name=$1 start=$SECONDS
+
+	rm -rf "${out:?}/$name"
+	mkdir -p "$out/$name"
+	boot_row "$name" >"$out/$name/boot.log" 2>&1 || true
+	[ -s "$out/$name/results.ktap" ] || note_unstarted "$name"
+	read -r passed failed skipped <<<"$(count "$out/$name/results.ktap")"
+	printf '%-26s %-10s %-9s %6s  %s\n' "$name" "${host[$name]}" "${source[$name]}" \
+		"$((SECONDS - start)) s" "$(counts "$passed" "$failed" "$skipped")" >"$out/$name/line"
+	say "done: $name"
+}
+
+counts() {
+	if [ "$3" -eq 0 ]; then
+		echo "$1 passed, $2 failed"
+	else
+		echo "$1 passed, $2 failed, $3 skipped"
+	fi
+}
+
+# Each row is a process group of its own, so that an interrupted run takes its emulators along.
+run_rows() {
+	local name
+
+	set -m
+	trap stop_rows INT TERM
+	for name in "${rows[@]}"; do
+		while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
+			wait -n || true
+		done
+		run_row "$name" 8>&- </dev/null &
+	done
+	wait
+	trap - INT TERM
+	set +m
+}
+
+stop_rows() {
+	local pid
+
+	for pid in $(jobs -p); do
+		kill -TERM -- "-$pid" 2>/dev/null || true
+	done
+	die "interrupted" "what is done is in ${out#"$TOP"/}"
+}
+
+# One result per test: its verdict is the one it had in the row named by same:ROW.
+compare_row() {
+	local name=$1 test now before
+
+	for test in ${tests[$name]}; do
+		now=$(verdict "$name" "$test")
+		before=$(verdict "${expect[$name]#same:}" "$test")
+		if [ "$now" = "$before" ] && [ "$now" != none ]; then
+			echo "ok 0 ${name%/*}/$test same verdict as on the ${source[${expect[$name]#same:}]} base ($now)"
+		else
+			echo "not ok 0 ${name%/*}/$test same verdict as on the ${source[${expect[$name]#same:}]} base # $now, but there $before"
+		fi
+	done
+}
+
+verdict() {
+	awk -F '\t' -v test="$2" '
+		$1 == test { verdict = $2 }
+		END { print verdict == "" ? "none" : verdict }' "$out/$1/verdicts" /dev/null 2>/dev/null || echo none
+}
+
+# All results as one KTAP document: number the top level anew.
+merge() {
+	local name
+
+	for name in "${rows[@]}"; do
+		grep -vE '^(KTAP version|1\.\.[0-9])' "$out/$name/results.ktap"
+		case ${expect[$name]} in
+		same:*) compare_row "$name" ;;
+		esac
+	done | awk '
+		/^(not )?ok [0-9]+ / {
+			sub(/ok [0-9]+/, "ok " ++n)
+		}
+		{ line[NR] = $0 }
+		END {
+			print "KTAP version 1\n1.." n + 0
+			for (i = 1; i <= NR; i++)
+				print line[i]
+		}'
+}
+
+# Every failed case with its reason, then the skipped ones, those of a program with the same
+# reason together.
+list_bad() {
+	awk '
+		function split_result(line) {
+			sub(/^ *(not )?ok [0-9]+ /, "", line)
+			name = line
+			sub(/ # .*/, "", name)
+			why = substr(line, length(name) + 4)
+			sub(/^SKIP */, "", why)
+			why = why == "" ? "" : " (" why ")"
+		}
+		/^  # Subtest: / { parent = substr($0, 14) }
+		{ nested = /^  / }
+		/^ *(not )?ok .* # SKIP/ {
+			split_result($0)
+			group = (nested ? parent : name) why
+			if (!(group in cases))
+				groups[++ngroups] = group
+			cases[group]++
+			line[group] = (nested ? parent ": " : "") name why
+			many[group] = parent ": " cases[group] " cases" why
+		}
+		/^ *not ok / && !/ # (SKIP|XFAIL)/ && (nested || !shown) {
+			split_result($0)
+			print "FAIL  " (nested ? parent ": " : "") name why
+			shown = 1
+		}
+		/^(not )?ok / { shown = 0 }
+		END {
+			for (i = 1; i <= ngroups; i++)
+				print "SKIP  " (cases[groups[i]] > 1 ? many[groups[i]] : line[groups[i]])
+		}' "$1"
+}
+
+sum_up() {
+	local passed failed skipped name
+
+	merge >"$out/results.ktap"
+	printf '\n%-26s %-10s %-9s %6s\n' boot host kernel time
+	for name in "${rows[@]}"; do
+		cat "$out/$name/line"
+	done
+	echo
+	list_bad "$out/results.ktap"
+	echo "full results: ${out#"$TOP"/}/results.ktap"
+	read -r passed failed skipped <<<"$(count "$out/results.ktap")"
+	counts "$passed" "$failed" "$skipped"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+# What one step of a boot printed, by the name of the step.
+step_output() {
+	awk -v step="$2" '$1 == "o" && $2 == step { sub(/^o [0-9]+ /, ""); print }' "$out/$1/result.log"
+}
+
+show_row() {
+	local name=$1 steps lines trace
+
+	steps=$(($(wc -w <<<"${tests[$name]}") + 2))
+	lines=$(seq 2 $((steps - 1)) | while read -r step; do step_output "$name" "$step"; done | sed -n 's/^demo: //p')
+	trace=$(step_output "$name" "$steps" | sed -e '/^#/d' -e 's/^ *//')
+
+	echo
+	# shellcheck source=lab/hosts/amd.sh
+	(. "$TOP/lab/hosts/${host[$name]}.sh" && echo "=== $HOST_TITLE ===")
+	echo "${lines:-(the demo printed nothing)}"
+	echo
+	echo "tracepoint kvm_hv_nested_relay:"
+	sed -n "1,${max_events}p" <<<"${trace:-(no event)}"
+	if [ "$(wc -l <<<"$trace")" -gt "$max_events" ]; then
+		echo "(more in ${out#"$TOP"/}/$name/result.log)"
+	fi
+	if [ -z "$lines" ] || [ -z "$trace" ] || grep -q '^ *not ok' "$out/$name/results.ktap"; then
+		list_bad "$out/$name/results.ktap"
+		return 1
+	fi
+}
+
+show_rows() {
+	local name bad=0
+
+	for name in "${rows[@]}"; do
+		show_row "$name" || bad=1
+	done
+	return "$bad"
+}
+
+case ${1:-} in
+--help | -h)
+	usage
+	exit 0
+	;;
+test | quick | run) ;;
+*) die "no group '${1:-}'" "give test, quick or run; see lab/run-plan.sh --help" ;;
+esac
+group=$1 row_glob=${2:-*} jobs=${JOBS:-2} out=$BUILD/$group max_events=20
+kunit=$LINUX/tools/testing/kunit/kunit.py
+declare -A host source config smp append expect groups tests
+rows=()
+
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || die "JOBS='$jobs' is not a positive number" "JOBS is boots at a time"
+need python3 flock
+mkdir -p "$out"
+exec 8>"$out/.lock"
+flock -n 8 || die "another run is using ${out#"$TOP"/}" "wait for it to end"
+read_plan
+build_what_rows_need
+[ -f "$kunit" ] || die "build/$BASE/linux has no kunit.py" "run: make tree"
+say "${#rows[@]} boots, $jobs at a time"
+run_rows
+if [ "$group" = run ]; then
+	show_rows
+else
+	sum_up
+fi

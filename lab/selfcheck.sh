@@ -1,0 +1,163 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Prove that lab/boot.sh fails what must fail: boot it with programs that misbehave.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+
+usage() {
+	cat <<-EOF
+		usage: lab/selfcheck.sh --host HOST --kernel BZIMAGE --out DIR [--name NAME]
+
+		Boots the host six times with the programs of lab/selfcheck.c and writes to
+		DIR/results.ktap one result per way in which a boot or a test has to fail.
+		Exit status: 0 all passed, 1 otherwise.
+	EOF
+}
+
+# boot CASE ARG... : one boot; its outcome is in $out/CASE.
+boot() {
+	local case=$1
+
+	shift
+	status=0 ktap=$out/$case/results.ktap
+	mkdir -p "$out/$case"
+	: >"$ktap"
+	"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "$case" --bindir "$work" \
+		--out "$out/$case" "$@" 2>"$work/$case.err" || status=$?
+}
+
+# manifest LINE... : each a time limit and a mode of lab/selfcheck.c.
+manifest() {
+	local limit mode
+
+	while read -r limit mode; do
+		echo "test $limit $mode selfcheck $mode"
+	done <<<"$1" >"$work/manifest"
+}
+
+# check WHAT CONDITION...: one result; status and ktap are of the last boot.
+check() {
+	local what=$1
+
+	shift
+	if "$@"; then
+		echo "ok $((++number)) $name: $what"
+	else
+		failed=1
+		sed 's/^/# | /' "$ktap"
+		echo "not ok $((++number)) $name: $what # did not hold: ${*//#/}"
+	fi
+}
+
+# shellcheck disable=SC2317 # called by check
+has() {
+	grep -qE -- "$1" "$ktap"
+}
+
+# The boot failed for this reason, and a test after it was not counted as passed.
+# shellcheck disable=SC2317 # called by check
+boot_failed() {
+	[ "$status" -ne 0 ] && has "^not ok 1 .* boot: no splat # $1"
+}
+
+splats() {
+	printf '%s\n' "$1" | ALLOW='WARNING: known' awk -f "$TOP/lab/splat.awk"
+}
+
+host='' kernel='' out='' name=harness
+while [ $# -gt 0 ]; do
+	case $1 in
+	--help | -h)
+		usage
+		exit 0
+		;;
+	--host | --kernel | --out | --name)
+		[ $# -ge 2 ] || die "$1 needs a value" "see lab/selfcheck.sh --help"
+		declare "${1#--}=$2"
+		shift 2
+		;;
+	*)
+		die "unknown argument '$1'" "see lab/selfcheck.sh --help"
+		;;
+	esac
+done
+[ -n "$out" ] || die "no --out" "name a directory for the results"
+
+need gcc
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$out"
+gcc -static -O2 -Wall -Wextra -Werror -o "$work/selfcheck" "$TOP/lab/selfcheck.c" ||
+	die "lab/selfcheck.c does not compile" "run: make setup"
+number=0 failed=0
+exec 3>&1 >"$work/ktap"
+
+manifest "10 pass
+10 skip
+10 forged-verdict
+10 left-behind
+10 fail
+10 signal
+2 hang
+10 short-plan
+10 failed-case"
+echo "test 10 missing no-such-program" >>"$work/manifest"
+boot tests --manifest "$work/manifest"
+check "the boot itself passes, nothing outlives its test" has '^ok 1 tests boot: no splat$'
+check "a program that exits with 0 passes" has '^ok 2 tests/pass$'
+check "a program that skips is skipped, with its reason" has '^ok 3 tests/skip # SKIP no such hardware$'
+check "a forged verdict does not count" has '^not ok 4 tests/forged-verdict # exit status 1$'
+check "an exit status is a failure" has '^not ok 6 tests/fail # exit status 3$'
+check "a signal is a failure" has '^not ok 7 tests/signal # killed by signal 11$'
+check "a hung test is a failure, the next one runs" has '^not ok 8 tests/hang # not done after 2 s$'
+check "an unfulfilled TAP plan is a failure" has '^not ok 9 tests/short-plan # it planned 3 cases and ran 2$'
+check "a failed TAP case is a failure" has '^not ok 10 tests/failed-case # 1 of 2 cases failed$'
+check "a missing program is a failure" has '^not ok 11 tests/missing # no-such-program: No such file'
+check "failed tests give an exit status" [ "$status" -eq 1 ]
+
+manifest "60 panic
+10 pass"
+boot panic --manifest "$work/manifest" --mem 256
+check "a kernel panic is a failed boot" boot_failed 'panic: .*Kernel panic - not syncing'
+check "the test that ran into the panic fails" has '^not ok 2 panic/panic # the boot ended while it ran'
+check "a test never reached fails" has '^not ok 3 panic/pass # never reached'
+
+manifest "10 splat
+10 pass"
+boot splat --manifest "$work/manifest"
+check "a splat is a failed boot" boot_failed 'splat: .*WARNING: not a real one'
+
+manifest "10 skip"
+boot noskip --manifest "$work/manifest" --expect pass
+check "a skip where a pass is expected is a failure" has '^not ok 2 noskip/skip # it must not skip here'
+
+manifest "600 hang"
+boot hang --manifest "$work/manifest" --timeout 10
+check "a hung boot is ended and failed" boot_failed 'hung after 10 s \(last console line: '
+check "a hung boot is told in one line" \
+	grep -qE '^boot of hang hung after 10 s \(last console line: .+\)$' "$work/hang.err"
+
+manifest "10 pass"
+boot vmless --manifest "$work/manifest" --append "initcall_blacklist=svm_init,vt_init"
+check "a host without KVM is a failed boot" boot_failed 'KVM did not load'
+
+printf 'amd WARNING: without a reason\n' >"$work/allow"
+boot allow --manifest "$work/manifest" --allow "$work/allow"
+check "a tolerated splat without a reason is an error" grep -q 'entry without a reason' "$work/allow.err"
+
+cut='------------[ cut here ]------------' end='---[ end trace 0 ]---'
+known=$cut$'\nWARNING: known\nCall Trace:\n'$end
+new=$cut$'\nWARNING: new\nCall Trace:\nWARNING: known\n'$end
+check "a tolerated splat goes with its trace" [ -z "$(splats "$known")" ]
+check "what follows a tolerated splat is still seen" \
+	[ "$(splats "$known"$'\n'"$new"$'\nCall Trace:')" = $'WARNING: new\nCall Trace:' ]
+check "a tolerated splat that never ends is not tolerated" [ -n "$(splats "${known%"$end"}")" ]
+
+exec >&3
+{
+	echo "KTAP version 1"
+	echo "1..$number"
+	cat "$work/ktap"
+} >"$out/results.ktap"
+exit "$failed"

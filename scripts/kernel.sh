@@ -1,0 +1,108 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# kernel.sh [--source series|pristine|mutant|check] [--config NAME[+NAME...]]
+#
+# Build the kernel of lab/configs/NAME.config over tinyconfig, and put bzImage,
+# vmlinux and .config into build/<base>/lab/<source>-<config>/. With several
+# NAMEs, the later fragments go over the former ones.
+
+. "$(dirname "$0")/lib.sh"
+
+source=series
+config=lab
+while (($#)); do
+	case $1 in
+	--source) source=${2-} ;;
+	--config) config=${2-} ;;
+	*) die "kernel.sh: unknown argument $1" "use --source or --config" ;;
+	esac
+	shift 2 || die "kernel.sh: an option has no value" "use --source series or --config lab"
+done
+
+IFS=+ read -ra fragments <<< "$config"
+for i in "${!fragments[@]}"; do
+	[[ ${fragments[i]} != */* && -f $TOP/lab/configs/${fragments[i]}.config ]] ||
+		die "no kernel configuration ${fragments[i]}" \
+		    "use CONFIG= one of: $(cd "$TOP/lab/configs" && echo *.config | sed 's/\.config//g')"
+	fragments[i]=$TOP/lab/configs/${fragments[i]}.config
+done
+
+need make gcc ccache flex bison bc perl
+load_base
+case $source in
+series) src=$LINUX ;;
+pristine) src=$BUILD/pristine; "$TOP/scripts/tree.sh" pristine ;;
+mutant|check) src=$BUILD/$source ;;
+*) die "kernel.sh: unknown source $source" "use series, pristine, mutant or check" ;;
+esac
+[[ -d $src ]] || die "there is no build/$BASE/linux" "run: make tree"
+lock
+
+name=$source-$config
+out=$BUILD/lab/$name
+obj=$src/o-$config
+log=$out/build.log
+mkdir -p "$out" "$obj"
+
+kmake() {
+	make -C "$src" O="o-$config" -j"$(nproc)" LOCALVERSION="-$source" \
+		CC="ccache gcc" HOSTCC="ccache gcc" "$@"
+}
+
+# True if no Kconfig file and nothing of ours is newer than the configuration.
+configured() {
+	[[ -f $obj/.configured ]] &&
+	[[ -z $(find "$0" "${fragments[@]}" -newer "$obj/.configured") ]] &&
+	[[ -z $(find "$src" -name 'o-*' -prune -o -name 'Kconfig*' -newer "$obj/.configured" -print) ]]
+}
+
+# In a file of its own, so that an unchanged .config keeps its time.
+configure() {
+	local -x KCONFIG_CONFIG=.config.new
+
+	kmake tinyconfig &&
+	(cd "$obj" && ../scripts/kconfig/merge_config.sh -m "$KCONFIG_CONFIG" "${fragments[@]}") &&
+	kmake olddefconfig
+}
+
+check_config() {
+	local line option
+
+	# The last word on an option counts.
+	while read -r line; do
+		if [[ $line =~ ^(CONFIG_[A-Z0-9_a-z]+)=. ]]; then
+			grep -qxF -e "$line" "$obj/.config.new" && continue
+		elif [[ $line =~ ^'# '(CONFIG_[A-Z0-9_a-z]+)' is not set'$ ]]; then
+			grep -q -e "^${BASH_REMATCH[1]}=" "$obj/.config.new" || continue
+		else
+			continue
+		fi
+		option=${BASH_REMATCH[1]}
+		die "$option is not what the configuration $config asks for in the $source kernel" \
+		    "add what it depends on to lab/configs, or remove it"
+	done < <(cat "${fragments[@]}" | grep -oE '^(# )?CONFIG_[A-Z0-9_a-z]+(=| is).*' | tac |
+		 awk '{ option = $0; sub(/^# /, "", option); sub(/[= ].*/, "", option) } !seen[option]++')
+}
+
+say "kernel: $name"
+if ! configured; then
+	rm -f "$obj/.configured"
+	logged "$log" configure ||
+		die "configuring $name failed" "see $log"
+	check_config
+	cmp -s "$obj/.config.new" "$obj/.config" || cp "$obj/.config.new" "$obj/.config"
+	touch "$obj/.configured"
+fi
+
+if ! logged "$log" kmake all; then
+	rm -f "$out/bzImage"
+	die "building $name failed" "see $log"
+fi
+
+# A kernel under test stays whole while the next one is put in its place.
+cp "$obj/.config" "$out/.config"
+ln -sfn "$obj/vmlinux" "$out/vmlinux"
+cp "$obj/arch/x86/boot/bzImage" "$out/bzImage.new"
+mv "$out/bzImage.new" "$out/bzImage"
+say "kernel: build/$BASE/lab/$name/bzImage"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# Sourced by every script: where things are, how to fail, a fixed environment.
+
+set -euo pipefail
+umask 022
+
+# The same input must give the same commits and objects on every machine:
+# neither the user's git configuration nor the locale may have a say.
+export LC_ALL=C TZ=UTC
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX CDPATH
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+BASE=${BASE:-7.3}
+BUILD=$TOP/build/$BASE
+LINUX=$BUILD/linux
+CACHE=${XDG_CACHE_HOME:-}
+[[ $CACHE == /* ]] || CACHE=~/.cache
+CACHE=$CACHE/hyperv-nested-relay
+STATE=$LINUX/.git/hyperv-nested-relay
+
+# A kernel is built in o-<config> inside its source tree, so compiler command
+# lines hold no absolute path and ccache hits from any clone.
+export CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$TOP/build CCACHE_NOHASHDIR=1
+export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 2026'
+export KBUILD_BUILD_USER=relay KBUILD_BUILD_HOST=lab
+unset ARCH CROSS_COMPILE KBUILD_OUTPUT KCFLAGS KCPPFLAGS LOCALVERSION LLVM
+
+say() {
+	printf '%s\n' "$*"
+}
+
+# die CAUSE WAY-OUT: one line on stderr, then a nonzero exit.
+die() {
+	printf 'error: %s; %s\n' "$1" "$2" >&2
+	exit 1
+}
+
+need() {
+	local tool
+
+	for tool; do
+		type -P "$tool" >/dev/null ||
+			die "$tool is not installed" "run: make setup"
+	done
+}
+
+# Set PKG, VERSION, SUITE, SHA256 and DEB from series/$BASE/base.
+load_base() {
+	local pin=series/$BASE/base key value known
+
+	[[ $TOP != *[[:space:]:]* ]] ||
+		die "the path of this clone has a space or a colon, which a kernel build cannot take" \
+		    "move it"
+	if [[ $BASE == */* || ! -f $TOP/$pin ]]; then
+		known=$(cd "$TOP/series" && printf '%s\n' */base | sed 's,/base$,,')
+		die "no base kernel $BASE" "use BASE= one of: ${known//$'\n'/ }"
+	fi
+
+	PKG='' VERSION='' SUITE='' SHA256=''
+	while IFS='=' read -r key value; do
+		case $key in
+		package) PKG=$value ;;
+		version) VERSION=$value ;;
+		suite) SUITE=$value ;;
+		sha256) SHA256=$value ;;
+		''|'#'*) ;;
+		*) die "$pin: unknown key '$key'" "valid keys: package version suite sha256" ;;
+		esac
+	done < "$TOP/$pin"
+
+	for key in "package=$PKG" "version=$VERSION" "suite=$SUITE" "sha256=$SHA256"; do
+		[[ $key =~ ^[a-z0-9]+=[A-Za-z0-9.+~:-]+$ ]] ||
+			die "$pin: no valid ${key%%=*}" "write ${key%%=*}=VALUE there"
+	done
+	[[ $SHA256 =~ ^[0-9a-f]{64}$ ]] ||
+		die "$pin: sha256 is not 64 hex digits" "copy it from: sha256sum FILE.deb"
+
+	# The name apt gives the file: an epoch's colon is escaped.
+	DEB=$CACHE/${PKG}_${VERSION/:/%3a}_all.deb
+}
+
+has_sha256() {
+	[[ -f $1 ]] && sha256sum --status -c - <<< "$2  $1"
+}
+
+# need_disk GB DIR: DIR need not exist yet.
+need_disk() {
+	local dir=$2 free
+
+	while [[ ! -d $dir ]]; do
+		dir=$(dirname "$dir")
+	done
+	free=$(df -Pk "$dir" | awk 'NR == 2 { print int($4 / 1048576) }')
+	((free >= $1)) ||
+		die "$free GB are free on the file system of $dir, $1 GB are needed" \
+		    "free some space or move this clone"
+}
+
+# Two makes at a time would build in the same directories.
+lock() {
+	mkdir -p "$BUILD"
+	exec 9> "$BUILD/.lock"
+	if ! flock -n 9; then
+		say "waiting for another make in build/$BASE"
+		flock 9
+	fi
+}
+
+# logged LOG COMMAND...: show the errors of a build, not its output.
+logged() {
+	local log=$1
+
+	shift
+	mkdir -p "$(dirname "$log")"
+	if ! "$@" > "$log" 2>&1 < /dev/null; then
+		{
+			grep -E -i 'error|undefined reference|\*\*\*' "$log" || tail -n 20 "$log"
+		} | tail -n 20 >&2
+		return 1
+	fi
+}

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# Sourced by tree.sh and refresh.sh: the overlay and series/<base>/ read, and
+# made into commits. A patch file is
+#
+#	Subject: <subject>
+#	<blank>
+#	<body>
+#	<blank>
+#	---
+#	new: <path>		a file it brings whole from the overlay (any number)
+#	<blank>
+#	diff --git ...		hunks on files of the base kernel
+#
+# The functions take the directory that holds series/ and the overlay.
+
+OVERLAY=(arch Documentation include lib tools/testing)
+
+export GIT_AUTHOR_NAME=hyperv-nested-relay GIT_AUTHOR_EMAIL=relay@localhost
+export GIT_AUTHOR_DATE='@1767225600 +0000'
+export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
+export GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
+
+kgit() {
+	git -C "$LINUX" "$@"
+}
+
+list_patches() {
+	find "$1/series/$BASE" -maxdepth 1 -name '*.patch' -printf 'series/%P\n' |
+		sed "s,^series/,series/$BASE/," | sort
+}
+
+list_overlay() {
+	local dir
+
+	for dir in "${OVERLAY[@]}"; do
+		[[ ! -d $1/$dir ]] || (cd "$1" && find "$dir" ! -type d)
+	done | sort
+}
+
+# One hash over all that the commits are made from.
+hash_inputs() {
+	(
+		cd "$1" || exit
+		{
+			list_patches .
+			list_overlay .
+		} | while read -r file; do
+			[[ -x $file ]] && printf 'x '
+			sha256sum -- "$file"
+		done | sha256sum | cut -d ' ' -f 1
+	)
+}
+
+patch_subject() {
+	sed -n '1s/^Subject: //p' "$1"
+}
+
+patch_body() {
+	awk 'NR > 2 { if ($0 == "---") exit; print }' "$1"
+}
+
+patch_new() {
+	sed -n '/^---$/,/^diff /s/^new: *//p' "$1"
+}
+
+patch_diff() {
+	sed -n '/^---$/,$p' "$1" | sed -n '/^diff --git /,$p'
+}
+
+# The first line between '---' and the diff that does not belong there.
+patch_stray() {
+	awk '/^diff --git / { exit }
+	     header && !/^(new: .*)?$/ { print; exit }
+	     $0 == "---" { header = 1 }' "$1"
+}
+
+# Everything that can be said about the series without the base kernel.
+check_series() {
+	local root=$1 patch path dir ok
+	local -A owner=()
+
+	while read -r patch; do
+		[[ $(patch_subject "$root/$patch") && -z $(sed -n 2p "$root/$patch") ]] ||
+			die "$patch does not start with 'Subject: ...' and an empty line" \
+			    "see scripts/series.sh for the format"
+		grep -qx -e '---' "$root/$patch" ||
+			die "$patch has no '---' line after the changelog" \
+			    "see scripts/series.sh for the format"
+		path=$(patch_stray "$root/$patch")
+		[[ -z $path ]] ||
+			die "$patch has '$path' between '---' and the diff" \
+			    "only 'new: <path>' lines belong there"
+		while read -r path; do
+			ok=
+			for dir in "${OVERLAY[@]}"; do
+				[[ $path != "$dir"/* ]] || ok=1
+			done
+			[[ $ok && /$path/ != */../* ]] ||
+				die "$patch: new: $path is outside of the overlay" \
+				    "it has to be below one of: ${OVERLAY[*]}"
+			[[ ! ${owner[$path]-} ]] ||
+				die "$path is named by ${owner[$path]} and $patch" "name it in one patch only"
+			[[ -f $root/$path && ! -L $root/$path ]] ||
+				die "$patch: new: $path, and there is no such file" \
+				    "add the file or remove the line"
+			owner[$path]=$patch
+		done < <(patch_new "$root/$patch")
+	done < <(list_patches "$root")
+
+	while read -r path; do
+		[[ ${owner[$path]-} ]] ||
+			die "$path is named by no patch of series/$BASE" \
+			    "add 'new: $path' to the one that brings it, or remove the file"
+	done < <(list_overlay "$root")
+}
+
+# Set COMMIT to the last commit of the series, built in a temporary index: no
+# file of the working tree is touched.
+build_series() {
+	local root=$1 patch path mode blob
+	local -x GIT_INDEX_FILE=$TMP/index
+
+	COMMIT=$(kgit rev-parse --verify -q 'base^{commit}')
+	kgit read-tree "$COMMIT"
+	while read -r patch; do
+		patch_diff "$root/$patch" > "$TMP/diff"
+		if [[ -s $TMP/diff ]] &&
+		   ! kgit apply --cached --whitespace=nowarn "$TMP/diff" 2> "$TMP/err"; then
+			path=$(sed -n 's/^error: \(.*\): patch does not apply$/\1/p
+				s/^error: \(.*\): does not exist in index$/\1/p' "$TMP/err" | sed -n 1p)
+			if [[ $path ]]; then
+				die "$patch does not apply to $path" "correct its hunks for $PKG $VERSION"
+			else
+				die "$patch is not a valid diff ($(head -n 1 "$TMP/err"))" "correct it"
+			fi
+		fi
+		while read -r path; do
+			kgit cat-file -e "base:$path" 2>/dev/null &&
+				die "$patch: new: $path exists in the base kernel" \
+				    "change it with a hunk in the patch"
+			mode=100644
+			[[ ! -x $root/$path ]] || mode=100755
+			blob=$(kgit hash-object -w --no-filters "$root/$path")
+			kgit update-index --add --cacheinfo "$mode,$blob,$path"
+		done < <(patch_new "$root/$patch")
+
+		kgit diff-index --cached --quiet "$COMMIT" &&
+			die "$patch changes nothing" "give it a hunk or a 'new:' line, or remove it"
+		COMMIT=$({
+			patch_subject "$root/$patch"
+			echo
+			patch_body "$root/$patch"
+		} | git stripspace | kgit commit-tree "$(kgit write-tree)" -p "$COMMIT")
+	done < <(list_patches "$root")
+}
+
+# STATE holds three lines: the hash of the inputs, the commit they made and the
+# sha256 of the base's .deb.
+load_state() {
+	{ read -r STATE_HASH && read -r STATE_COMMIT && read -r STATE_DEB; } < "$STATE"
+}
+
+# save_state HASH COMMIT
+save_state() {
+	printf '%s\n' "$1" "$2" "$SHA256" > "$STATE.new"
+	mv "$STATE.new" "$STATE"
+}
+
+# Files that git does not know; the kernel's own .gitignore hides most.
+untracked() {
+	kgit ls-files --others -x '/o-*/' -x __pycache__/ -x '*.rej' -x '*.orig' -x '*~' -x '.*.sw?'
+}
+
+# Say what of the working tree is not in the overlay, in a few words.
+unfolded() {
+	if [[ -d $LINUX/.git/rebase-merge || -d $LINUX/.git/rebase-apply ]]; then
+		say "a rebase in progress"
+	elif [[ $(kgit symbolic-ref -q HEAD) != refs/heads/series ]]; then
+		say "another branch than series checked out"
+	elif [[ $(kgit rev-parse HEAD) != "$STATE_COMMIT" ]]; then
+		say "commits that are not folded back"
+	elif [[ $(kgit status --porcelain -uno) || $(untracked) ]]; then
+		say "edits that are not folded back"
+	fi
+}

@@ -1,0 +1,157 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Install the Debian packages the project needs and fetch the base kernel's
+# source. Assumes no more than bash, coreutils and apt.
+
+. "$(dirname "$0")/lib.sh"
+
+# The one list of what has to be installed, and what for.
+packages() {
+	sed 's/ *#.*//' <<-'LIST'
+	gcc				# kernel, selftests, the lab's init
+	libc6-dev			# the same; not implied by gcc
+	make flex bison bc		# kernel
+	libelf-dev libssl-dev		# kernel: objtool, certs
+	perl python3 kmod cpio		# kernel: scripts, modules, initramfs
+	ccache				# a second build takes a minute, not five
+	git patch rsync			# the tree and its worktrees, headers_install
+	xz-utils file			# kernel source, bzImage
+	codespell python3-ply		# make check: checkpatch
+	debian-archive-keyring		# verifies the kernel source
+	qemu-system-x86			# the emulated AMD host (TCG)
+	bochs bochs-term		# the emulated Intel and second AMD host; a GUI
+					# package is a must, this is the smallest
+	bochsbios vgabios		# their firmware
+	isolinux syslinux-common	# their boot loader
+	xorriso				# their boot medium
+	LIST
+}
+
+install_packages() {
+	local -a want missing=() root=()
+	local pkg
+
+	mapfile -t want < <(packages | xargs -n 1)
+	for pkg in "${want[@]}"; do
+		[[ $(dpkg-query -W -f '${db:Status-Status}' "$pkg" 2>/dev/null) == installed ]] ||
+			missing+=("$pkg")
+	done
+	if ((!${#missing[@]})); then
+		say "packages: all ${#want[@]} are installed"
+		return
+	fi
+
+	if ((EUID)); then
+		# Without a terminal sudo must not ask for a password.
+		if ! type -P sudo >/dev/null || ! { sudo -n true 2>/dev/null || [[ -t 0 ]]; }; then
+			die "missing packages, and no root or sudo to install them" \
+			    "as root: apt-get install ${missing[*]}"
+		fi
+		root=(sudo)
+	fi
+	root+=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300)
+
+	say "packages: installing ${missing[*]}"
+	logged "$CACHE/install.log" "${root[@]}" update ||
+		die "apt-get update failed" "see $CACHE/install.log, then run make setup again"
+	logged "$CACHE/install.log" "${root[@]}" -y --no-install-recommends install "${missing[@]}" ||
+		die "apt-get install failed" "see $CACHE/install.log, then run make setup again"
+}
+
+# apt with nothing of the machine's own state: apt verifies the download against
+# Debian's keyring, and the machine's sources and lists stay as they are.
+private_apt() {
+	local cmd=$1
+
+	shift
+	# As root, apt would drop to a user that cannot read $APT.
+	"$cmd" -qq -o APT::Sandbox::User=root \
+		-o Dir::Etc::sourcelist="$APT/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
+		-o Dir::State::lists="$APT/lists" -o Dir::State::status=/dev/null \
+		-o Dir::Cache="$APT/cache" "$@"
+}
+
+# The archives this machine uses, from apt; with no lists here yet, apt first
+# has to look, which needs no root in a private directory.
+mirrors() {
+	local -a own=(-qq -o APT::Sandbox::User=root)
+	local list
+
+	list=$(apt-get "${own[@]}" indextargets --format "\$(REPO_URI)" "Created-By: Packages")
+	if [[ -z $list ]]; then
+		own+=(-o Dir::State::lists="$APT/own")
+		apt-get "${own[@]}" update >&2
+		list=$(apt-get "${own[@]}" indextargets --format "\$(REPO_URI)" "Created-By: Packages")
+	fi
+	awk '!/security/ && !seen[$0]++' <<< "$list"
+}
+
+# Update the private lists from the first mirror that has the suite.
+find_suite() {
+	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg uri
+
+	mkdir -p "$APT/lists/partial" "$APT/own/partial" "$APT/cache/archives/partial"
+	while read -r uri; do
+		[[ $uri ]] || continue
+		printf 'deb [arch=amd64 signed-by=%s] %s %s main\n' \
+			"$keyring" "$uri" "$SUITE" > "$APT/sources.list"
+		# Without Error-Mode a stale or missing index is only a warning.
+		private_apt apt-get -o APT::Update::Error-Mode=any update >> "$APT/log" 2>&1 &&
+			return
+	done < <(mirrors 2>> "$APT/log")
+
+	die "no mirror of this machine serves $SUITE ($(grep -m 1 '^E:' "$APT/log" || echo 'apt knows none'))" \
+	    "check the network and /etc/apt, or put ${DEB##*/} into $CACHE"
+}
+
+# The pinned version is not to be had: say which one is.
+offer_newest() {
+	local record version sha256
+
+	record=$(private_apt apt-cache show --no-all-versions "$PKG" 2>/dev/null) || true
+	version=$(sed -n 's/^Version: //p' <<< "$record")
+	sha256=$(sed -n 's/^SHA256: //p' <<< "$record")
+	[[ $version ]] ||
+		die "$PKG is no longer in $SUITE on the mirror" \
+		    "put ${DEB##*/} into $CACHE, or use another BASE"
+	die "$PKG $VERSION is no longer on the mirror, which has $version" \
+	    "to take that, write version=$version and sha256=$sha256 into series/$BASE/base"
+}
+
+fetch_source() {
+	if has_sha256 "$DEB" "$SHA256"; then
+		say "source: $PKG $VERSION is in $CACHE"
+		return
+	fi
+	[[ ! -e $DEB ]] || say "source: $DEB is damaged, fetching it again"
+
+	mkdir -p "$CACHE"
+	APT=$(mktemp -d "$CACHE/apt.XXXXXX")
+	trap 'rm -rf "$APT"' EXIT
+	say "source: looking for $PKG $VERSION in $SUITE"
+	find_suite
+	private_apt apt-cache madison "$PKG" 2>/dev/null |
+		awk -F ' *[|] *' -v v="$VERSION" '$2 == v { found = 1 } END { exit !found }' ||
+		offer_newest
+
+	say "source: downloading ${DEB##*/}"
+	(cd "$APT" && private_apt apt-get download "$PKG=$VERSION") ||
+		die "the download of $PKG $VERSION failed (see above)" "run make setup again"
+	has_sha256 "$APT/${DEB##*/}" "$SHA256" ||
+		die "$PKG $VERSION is not the file that series/$BASE/base pins" \
+		    "find out why before you change its sha256"
+	mv "$APT/${DEB##*/}" "$DEB"
+	say "source: verified, now in $CACHE"
+}
+
+type -P apt-get dpkg-query >/dev/null ||
+	die "this machine has no apt" "use Debian 12 or newer"
+[[ $(uname -m) == x86_64 ]] ||
+	die "this is a $(uname -m) machine" "use an x86_64 one"
+load_base
+[[ -d $LINUX ]] || need_disk 12 "$BUILD"
+install_packages
+fetch_source
+say "setup: done; next: make run"
