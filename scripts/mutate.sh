@@ -22,6 +22,7 @@ tests=hyperv_nested_relay_test
 need git perl
 load_base
 [[ -d $LINUX ]] || die "there is no build/$BASE/linux" "run: make tree"
+TESTS=$tests "$TOP/scripts/selftests.sh"
 
 src=$BUILD/mutant
 out=$BUILD/mutate
@@ -42,7 +43,8 @@ restore
 noticed() {
 	local ktap=$1 cases
 
-	cases=$(sed -n 's/^ \+not ok [0-9]* \(.*\)/\1/p' "$ktap" | sed 's/ *#.*//' | sort -u | paste -sd ' ')
+	cases=$(sed -n 's/^ \+not ok [0-9]* \(.*\)/\1/p' "$ktap" | sed 's/ *#.*//' | sort -u |
+		awk 'NR <= 3 { printf "%s%s", NR > 1 ? " " : "", $0 } END { if (NR > 3) print " and " NR - 3 " more" }')
 	if [[ -z $cases ]]; then
 		cases=$(sed -n 's/^not ok [0-9]* - \?\(.*\)/\1/p;s/^not ok [0-9]* \(.*\)/\1/p' "$ktap" | sort -u | head -n 1)
 	fi
@@ -67,6 +69,7 @@ while read -r name file expr; do
 	! git -C "$src" diff --quiet ||
 		die "mutation $name changes nothing in $file" "adapt its expression in lab/mutations"
 
+	rm -rf "${out:?}/$name"
 	mkdir -p "$out/$name"
 	git -C "$src" diff > "$out/$name/diff"
 	if ! "$TOP/scripts/kernel.sh" --source mutant > "$out/$name/build.log" 2>&1; then
@@ -74,8 +77,10 @@ while read -r name file expr; do
 	fi
 
 	boot intel &
-	boot amd || die "mutation $name: no result from amd" "see build/$BASE/mutate/$name/amd.log"
+	amd=ok
+	boot amd || amd=
 	wait $! || die "mutation $name: no result from intel" "see build/$BASE/mutate/$name/intel.log"
+	[[ $amd ]] || die "mutation $name: no result from amd" "see build/$BASE/mutate/$name/amd.log"
 
 	amd=$(noticed "$out/$name/amd/results.ktap")
 	intel=$(noticed "$out/$name/intel/results.ktap")

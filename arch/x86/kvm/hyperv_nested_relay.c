@@ -134,6 +134,20 @@ bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized)
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_hv_nested_relay_keep);
 
 /*
+ * Can L2 have memory at @gpa?  Its page tables can't yield a GPA that is out of
+ * range, a register can.  The nested walk would look only at the bits that its
+ * root level translates, i.e. take the GPA for another one.
+ */
+static bool kvm_hv_nested_relay_is_legal_gpa(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	int level = vcpu->arch.ngpa_walk.cpu_role.base.level;
+	int bits = level > PT32E_ROOT_LEVEL ? PAGE_SHIFT + level * 9 : 32;
+
+	return kvm_vcpu_is_legal_gpa(vcpu, gpa) &&
+	       (!mmu_is_nested(vcpu) || !(gpa >> bits));
+}
+
+/*
  * Translate the address of L2's input block to an L1 GPA.  The block must not
  * cross a page: what follows in L1's address space need not be L2's.
  */
@@ -145,8 +159,7 @@ kvm_hv_nested_relay_translate(struct kvm_vcpu *vcpu, gpa_t l2_gpa, u16 size,
 	    offset_in_page(l2_gpa) + size > PAGE_SIZE)
 		return KVM_HV_RELAY_BAD_ALIGNMENT;
 
-	/* The walk doesn't look at bits that its page tables don't translate. */
-	if (!kvm_vcpu_is_legal_gpa(vcpu, l2_gpa))
+	if (!kvm_hv_nested_relay_is_legal_gpa(vcpu, l2_gpa))
 		return KVM_HV_RELAY_NOT_MAPPED;
 
 	*l1_gpa = kvm_translate_gpa(vcpu, &vcpu->arch.gva_walk, l2_gpa,
@@ -175,6 +188,9 @@ u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 		return HV_STATUS_SUCCESS;
 
 	hv_vcpu->nested.relay = NULL;
+	if (WARN_ON_ONCE(!is_guest_mode(vcpu)))
+		return HV_STATUS_SUCCESS;
+
 	*control &= ~HV_HYPERCALL_NESTED;
 	++vcpu->stat.nested_hv_hypercalls;
 

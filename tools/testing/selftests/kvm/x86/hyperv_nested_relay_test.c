@@ -10,7 +10,7 @@
  *
  * With --demo, show a few calls in a form for people instead.
  */
-#include <linux/bitmap.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -31,6 +31,9 @@
 
 #define CONN_ID		0x42
 
+/* How many calls to make while a gate opens and closes. */
+#define NR_FLIPPED_CALLS	20000
+
 /* What L1 puts into L2's RAX when a hypercall is reflected to it. */
 #define REFLECTED_RAX	0x4c31ULL
 
@@ -48,6 +51,8 @@
 /* Shared with guest code. */
 static struct hv_l1_config l1_config;
 static bool calls_from_l1, write_msg;
+static u64 nr_calls;		/* between two looks of the host */
+static u64 nr_reflected, nr_completed;
 static u64 msg_offset;
 static u8 msg[HV_POST_MESSAGE_INPUT_SIZE];
 static struct {
@@ -97,11 +102,19 @@ static noinline void do_hypercall(void)
 /* Runs in L2, or in L1 if @calls_from_l1. */
 static void caller_main(void)
 {
+	u64 i;
+
 	for (;;) {
 		if (write_msg)
 			memcpy((void *)MSG_GVA + msg_offset, msg, sizeof(msg));
 
-		do_hypercall();
+		for (i = 0; i < nr_calls; i++) {
+			do_hypercall();
+			if (hcall_out.rax == REFLECTED_RAX)
+				nr_reflected++;
+			else if (hcall_out.rax == HV_STATUS_SUCCESS)
+				nr_completed++;
+		}
 		GUEST_SYNC(0);
 	}
 }
@@ -114,6 +127,7 @@ static void ud_handler(struct ex_regs *regs)
 
 static void l1_main(void *nested, struct hyperv_test_pages *hv)
 {
+	struct hv_l1_config config = l1_config;
 	struct hv_l1 l1 = { .hv = hv };
 
 	if (this_cpu_has(X86_FEATURE_VMX))
@@ -126,8 +140,8 @@ static void l1_main(void *nested, struct hyperv_test_pages *hv)
 		caller_main();
 	}
 
-	hv_l1_init(&l1, &l1_config, caller_main);
-	if (l1_config.mode != HV_L2_LONG)
+	hv_l1_init(&l1, &config, caller_main);
+	if (config.mode != HV_L2_LONG)
 		guest_regs = hcall_in;
 
 	for (;;) {
@@ -140,9 +154,13 @@ static void l1_main(void *nested, struct hyperv_test_pages *hv)
 		l1_seen.rip = hv_l1_get_rip(&l1);
 		l1_seen.regs = guest_regs;
 
-		if (l1_config.mode != HV_L2_LONG)
+		if (config.mode != HV_L2_LONG)
 			GUEST_DONE();
 
+		if (memcmp(&config, &l1_config, sizeof(config))) {
+			config = l1_config;
+			hv_l1_authorize(&l1, &config);
+		}
 		guest_regs.rax = REFLECTED_RAX;
 		hv_l1_set_rip(&l1, l1_seen.rip + HYPERCALL_INSN_SIZE);
 	}
@@ -160,7 +178,9 @@ struct relay_vm {
 	u64 delivered;
 	struct kvm_hyperv_exit exit;
 	u8 payload[HV_POST_MESSAGE_INPUT_SIZE];
-	u64 nr_kept;
+	u64 nr_kept;		/* by the stat, added up over vCPUs */
+
+	bool save_in_exit;	/* save and restore before L2 sees the result */
 };
 
 /* Returns NULL if the relay can be tested here, otherwise why it can't. */
@@ -209,6 +229,7 @@ static const char *__relay_vm_create(struct relay_vm *r, bool nested_paging)
 		.l2_code_gpa	= r->code_gpa,
 	};
 	calls_from_l1 = false;
+	nr_calls = 1;
 	write_msg = false;
 	hcall_is_vmmcall = !kvm_cpu_has(X86_FEATURE_VMX);
 	return NULL;
@@ -229,6 +250,25 @@ static void relay_vm_set_mask(struct relay_vm *r, u64 mask)
 	vm_enable_cap(r->vm, KVM_CAP_NESTED_HYPERV_HCALL_RELAY, mask);
 }
 
+/* It is the VM's, any vCPU will do. */
+static void set_guest_os_id(struct kvm_vcpu *vcpu, u64 id)
+{
+	vcpu_set_msr(vcpu, HV_X64_MSR_GUEST_OS_ID, id);
+}
+
+/* Returns an eventfd that counts the signals of CONN_ID. */
+static int relay_vm_add_eventfd(struct relay_vm *r)
+{
+	struct kvm_hyperv_eventfd args = {
+		.conn_id = CONN_ID,
+		.fd = eventfd(0, EFD_NONBLOCK),
+	};
+
+	TEST_ASSERT(args.fd >= 0, "eventfd() failed");
+	vm_ioctl(r->vm, KVM_HYPERV_EVENTFD, &args);
+	return args.fd;
+}
+
 static void relay_vm_record_exit(struct relay_vm *r)
 {
 	struct kvm_run *run = r->vcpu->run;
@@ -245,19 +285,43 @@ static void relay_vm_record_exit(struct relay_vm *r)
 	run->hyperv.u.hcall.result = REPLY;
 }
 
+/*
+ * Save the VM, with the vCPU wherever it is, and restore it into a new one.  The
+ * capability is configuration, i.e. is off until it is enabled again.
+ */
+static void relay_vm_save_restore(struct relay_vm *r)
+{
+	struct kvm_x86_state *state = vcpu_save_state(r->vcpu);
+
+	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
+	kvm_vm_release(r->vm);
+	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
+	vcpu_set_hv_cpuid(r->vcpu);
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		vcpu_enable_evmcs(r->vcpu);
+	vcpu_enable_cap(r->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	vcpu_load_state(r->vcpu, state);
+	kvm_x86_state_cleanup(state);
+}
+
 /* Run one hypercall to its end, with the registers that are in hcall_in. */
 static void relay_vm_run(struct relay_vm *r)
 {
-	u64 nr_kept = vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 	struct ucall uc;
 
 	memset(&l1_seen, 0, sizeof(l1_seen));
 	memset(r->payload, 0, sizeof(r->payload));
+	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 	r->delivered = 0;
+	nr_reflected = 0;
+	nr_completed = 0;
 	nr_uds = 0;
 
 	sync_global_to_guest(r->vm, l1_config);
 	sync_global_to_guest(r->vm, calls_from_l1);
+	sync_global_to_guest(r->vm, nr_calls);
+	sync_global_to_guest(r->vm, nr_reflected);
+	sync_global_to_guest(r->vm, nr_completed);
 	sync_global_to_guest(r->vm, msg_offset);
 	sync_global_to_guest(r->vm, msg);
 	sync_global_to_guest(r->vm, write_msg);
@@ -271,6 +335,8 @@ static void relay_vm_run(struct relay_vm *r)
 		if (r->vcpu->run->exit_reason != KVM_EXIT_HYPERV)
 			break;
 		relay_vm_record_exit(r);
+		if (r->save_in_exit)
+			relay_vm_save_restore(r);
 	}
 
 	switch (get_ucall(r->vcpu, &uc)) {
@@ -287,8 +353,10 @@ static void relay_vm_run(struct relay_vm *r)
 	sync_global_from_guest(r->vm, hcall_in);
 	sync_global_from_guest(r->vm, hcall_out);
 	sync_global_from_guest(r->vm, l1_seen);
+	sync_global_from_guest(r->vm, nr_reflected);
+	sync_global_from_guest(r->vm, nr_completed);
 	sync_global_from_guest(r->vm, nr_uds);
-	r->nr_kept = vcpu_get_stat(r->vcpu, nested_hv_hypercalls) - nr_kept;
+	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 }
 
 /* A 64-bit call, garbage in all registers that aren't its operands. */
@@ -480,6 +548,104 @@ TEST_F(relay, not_authorized_in_assist_page_reflects)
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
+/* Any call that goes to L1 makes it do what l1_config now says. */
+static void l1_apply_config(struct relay_vm *r)
+{
+	assert_reflected(r, HVCALL_POST_MESSAGE, r->msg_gpa);
+}
+
+TEST_F(relay, l1_may_change_its_mind)
+{
+	struct relay_vm *r = &self->r;
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+
+	l1_config.direct_vmcs = false;
+	l1_apply_config(r);
+	assert_reflected(r, POST, r->msg_gpa);
+
+	l1_config.direct_vmcs = true;
+	l1_config.direct_assist = false;
+	l1_apply_config(r);
+	assert_reflected(r, POST, r->msg_gpa);
+
+	l1_config.direct_assist = true;
+	l1_apply_config(r);
+	assert_post_delivered(r);
+}
+
+TEST_F(relay, vp_assist_page_disabled_reflects)
+{
+	struct relay_vm *r = &self->r;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "SVM only, there is no eVMCS without the VP assist page");
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+
+	/* The page still says yes, but is no VP assist page any more. */
+	l1_config.no_vp_assist = true;
+	l1_apply_config(r);
+	assert_reflected(r, POST, r->msg_gpa);
+}
+
+/* What L1 said in its VMCB while it was no Hyper-V guest doesn't count. */
+TEST_F(relay, guest_os_id_set_after_entry)
+{
+	struct relay_vm *r = &self->r;
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+
+	l1_config.guest_os_id = 0;
+	l1_config.direct_vmcs = false;
+	l1_apply_config(r);
+	set_guest_os_id(r->vcpu, HYPERV_LINUX_OS_ID);
+	assert_reflected(r, POST, r->msg_gpa);
+}
+
+TEST_F(relay, save_restore)
+{
+	struct relay_vm *r = &self->r;
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+
+	/* In L2, between two calls. */
+	relay_vm_save_restore(r);
+	assert_reflected(r, POST, r->msg_gpa);
+	relay_vm_save_restore(r);
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+
+	/* In L2's call, between the exit and L2's next instruction. */
+	r->save_in_exit = true;
+	assert_post_delivered(r);
+	r->save_in_exit = false;
+	assert_reflected(r, POST, r->msg_gpa);
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+}
+
+/* QEMU restores nested state in front of MSRs, i.e. without a guest OS ID. */
+TEST_F(relay, nested_state_restored_before_msrs)
+{
+	struct relay_vm *r = &self->r;
+	struct kvm_x86_state *state;
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+
+	state = vcpu_save_state(r->vcpu);
+	set_guest_os_id(r->vcpu, 0);
+	vcpu_nested_state_set(r->vcpu, &state->nested);
+	set_guest_os_id(r->vcpu, HYPERV_LINUX_OS_ID);
+	kvm_x86_state_cleanup(state);
+	assert_post_delivered(r);
+}
+
 TEST_F(relay, plain_vmcs_reflects)
 {
 	if (!kvm_cpu_has(X86_FEATURE_VMX))
@@ -538,6 +704,25 @@ TEST_F(relay, input_above_maxphyaddr)
 	assert_status(r, POST, r->msg_gpa | BIT_ULL(r->vm->pa_bits),
 		      HV_STATUS_INVALID_HYPERCALL_INPUT);
 	assert_status(r, POST, r->msg_gpa | BIT_ULL(63),
+		      HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_post_delivered(r);
+}
+
+/* A GPA that is fine for the CPU, but not for page tables of 4 levels. */
+TEST_F(relay, input_above_page_tables)
+{
+	struct relay_vm *r = &self->r;
+	struct kvm_sregs sregs;
+
+	if (!variant->nested_paging)
+		SKIP(return, "L1 doesn't use nested paging");
+	vcpu_sregs_get(r->vcpu, &sregs);
+	if (kvm_cpu_has(X86_FEATURE_SVM) && (sregs.cr4 & X86_CR4_LA57))
+		SKIP(return, "L1's NPT has 5 levels");
+
+	vcpu_set_cpuid_property(r->vcpu, X86_PROPERTY_MAX_PHY_ADDR, 52);
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_status(r, POST, r->msg_gpa | BIT_ULL(48),
 		      HV_STATUS_INVALID_HYPERCALL_INPUT);
 	assert_post_delivered(r);
 }
@@ -607,15 +792,11 @@ FIXTURE_VARIANT_ADD(signal, shadow_paging) {
 FIXTURE_SETUP(signal)
 {
 	const char *why_not = relay_vm_create(&self->r, variant->nested_paging);
-	struct kvm_hyperv_eventfd args = { .conn_id = CONN_ID };
 
 	if (why_not)
 		SKIP(return, "%s", why_not);
 
-	self->eventfd = eventfd(0, EFD_NONBLOCK);
-	TEST_ASSERT(self->eventfd >= 0, "eventfd() failed");
-	args.fd = self->eventfd;
-	vm_ioctl(self->r.vm, KVM_HYPERV_EVENTFD, &args);
+	self->eventfd = relay_vm_add_eventfd(&self->r);
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 }
 
@@ -674,6 +855,10 @@ TEST_F(signal, bad_connection_or_flag)
 	/* A flag number, which only userspace may understand. */
 	assert_delivered(&self->r, SIGNAL | FAST, CONN_ID | BIT_ULL(32),
 			 CONN_ID | BIT_ULL(32));
+	/* If the call isn't fast, userspace is to get the GPA of all that. */
+	set_signal_input(&self->r, 0x80, CONN_ID | BIT_ULL(32) | BIT_ULL(63));
+	assert_delivered(&self->r, SIGNAL, self->r.msg_gpa + 0x80,
+			 self->r.msg_l1_gpa + 0x80);
 	assert_nr_signals(self->eventfd, 0);
 }
 
@@ -712,6 +897,118 @@ TEST_F(signal, l1_calls)
 	relay_vm_call(r, POST, r->msg_l1_gpa);
 	assert_outcome(r, 0, 0, 0, 0);
 	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_INPUT);
+}
+
+/*
+ * A thread that opens and closes a gate as fast as it can, while L2 calls.  No
+ * matter when a gate changes, a call is handled as a whole, here or there.
+ */
+struct flipper {
+	struct relay_vm *r;
+	struct kvm_vcpu *vcpu;		/* not L2's, that one is busy */
+	void (*set_gate)(struct flipper *flipper, bool open);
+	pthread_t thread;
+	bool stop;
+	u64 nr_flips;
+};
+
+static void set_mask_gate(struct flipper *flipper, bool open)
+{
+	relay_vm_set_mask(flipper->r, open ? RELAY_ALL : 0);
+}
+
+static void set_xen_gate(struct flipper *flipper, bool open)
+{
+	struct kvm_xen_hvm_config config = {
+		.flags = open ? 0 : KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
+		.msr = open ? 0 : 0x40000200,
+	};
+
+	vm_ioctl(flipper->r->vm, KVM_XEN_HVM_CONFIG, &config);
+}
+
+static void set_guest_os_id_gate(struct flipper *flipper, bool open)
+{
+	set_guest_os_id(flipper->vcpu, open ? HYPERV_LINUX_OS_ID : 0);
+}
+
+static void *flipper_main(void *data)
+{
+	struct flipper *flipper = data;
+
+	while (!READ_ONCE(flipper->stop))
+		flipper->set_gate(flipper, flipper->nr_flips++ & 1);
+
+	return NULL;
+}
+
+FIXTURE(flip) {
+	struct relay_vm r;
+	struct kvm_vcpu *vcpu;
+	int eventfd;
+};
+
+FIXTURE_SETUP(flip)
+{
+	const char *why_not = relay_vm_create(&self->r, kvm_cpu_has_tdp());
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+
+	self->vcpu = vm_vcpu_add(self->r.vm, 1, l1_main);
+	vcpu_set_hv_cpuid(self->vcpu);
+	self->eventfd = relay_vm_add_eventfd(&self->r);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+}
+
+FIXTURE_TEARDOWN(flip)
+{
+	close(self->eventfd);
+	kvm_vm_free(self->r.vm);
+}
+
+static void test_flip(struct relay_vm *r, struct kvm_vcpu *vcpu, int fd,
+		      void (*set_gate)(struct flipper *flipper, bool open))
+{
+	struct flipper flipper = { .r = r, .vcpu = vcpu, .set_gate = set_gate };
+	u64 count = 0;
+
+	/* Enter L2 with all gates open, and have all calls made there. */
+	relay_vm_call(r, SIGNAL | FAST, CONN_ID);
+	assert_nr_signals(fd, 1);
+
+	nr_calls = NR_FLIPPED_CALLS;
+	pthread_create(&flipper.thread, NULL, flipper_main, &flipper);
+	relay_vm_call(r, SIGNAL | FAST, CONN_ID);
+	WRITE_ONCE(flipper.stop, true);
+	pthread_join(flipper.thread, NULL);
+
+	if (read(fd, &count, sizeof(count)) < 0)
+		TEST_ASSERT_EQ(errno, EAGAIN);
+	pr_info("%lu flips, %lu calls relayed, %lu reflected\n",
+		flipper.nr_flips, nr_completed, nr_reflected);
+	TEST_ASSERT(nr_completed && nr_reflected, "The gate was never seen to change");
+	TEST_ASSERT_EQ(nr_completed + nr_reflected, nr_calls);
+	TEST_ASSERT_EQ(nr_completed, count);
+	assert_outcome(r, 0, nr_reflected, 0, nr_completed);
+}
+
+TEST_F(flip, mask)
+{
+	test_flip(&self->r, self->vcpu, self->eventfd, set_mask_gate);
+}
+
+TEST_F(flip, xen_mode)
+{
+	if (!(kvm_check_cap(KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
+		SKIP(return, "no KVM_CAP_XEN_HVM");
+
+	test_flip(&self->r, self->vcpu, self->eventfd, set_xen_gate);
+}
+
+TEST_F(flip, guest_os_id)
+{
+	test_flip(&self->r, self->vcpu, self->eventfd, set_guest_os_id_gate);
 }
 
 FIXTURE(vmmcall) {
@@ -943,7 +1240,7 @@ TEST(synic_inactive_fails)
 	kvm_vm_free(r.vm);
 }
 
-static void demo_call(struct relay_vm *r, const char *what)
+static void show_call(struct relay_vm *r, const char *what)
 {
 	msg_offset = 0;
 	strcpy((char *)msg, "Greetings from L2");
@@ -952,7 +1249,8 @@ static void demo_call(struct relay_vm *r, const char *what)
 	printf("demo: %s\n", what);
 	printf("demo:   L2 posts: control 0x%llx, L2 GPA 0x%lx\n", POST, r->msg_gpa);
 	if (r->delivered)
-		printf("demo:   L0 delivers to the VMM: KVM_EXIT_HYPERV input 0x%llx, L1 GPA 0x%llx, payload \"%.*s\"\n",
+		printf("demo:   L0 delivers to the VMM: KVM_EXIT_HYPERV input 0x%llx, L1 GPA 0x%llx,\n"
+		       "demo:     payload \"%.*s\"\n",
 		       r->exit.u.hcall.input, r->exit.u.hcall.params[0],
 		       (int)sizeof(r->payload), r->payload);
 	if (l1_seen.count)
@@ -961,7 +1259,7 @@ static void demo_call(struct relay_vm *r, const char *what)
 	printf("demo:   L2 continues with RAX 0x%lx\n", hcall_out.rax);
 }
 
-static int demo(void)
+static int show_demo(void)
 {
 	const char *why_not;
 	struct relay_vm r;
@@ -972,11 +1270,11 @@ static int demo(void)
 		return KSFT_SKIP;
 	}
 
-	demo_call(&r, "relay off");
+	show_call(&r, "relay off");
 	TEST_ASSERT(!r.delivered && l1_seen.count == 1, "Not reflected to L1");
 
 	relay_vm_set_mask(&r, RELAY_ALL);
-	demo_call(&r, "relay on");
+	show_call(&r, "relay on");
 	TEST_ASSERT(r.delivered == 1 && !l1_seen.count, "Not delivered");
 
 	kvm_vm_free(r.vm);
@@ -989,7 +1287,7 @@ int main(int argc, char *argv[])
 		     !kvm_check_cap(KVM_CAP_NESTED_STATE));
 
 	if (argc > 1 && !strcmp(argv[1], "--demo"))
-		return demo();
+		return show_demo();
 
 	return test_harness_run(argc, argv);
 }

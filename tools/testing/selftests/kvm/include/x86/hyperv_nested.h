@@ -37,6 +37,7 @@ struct hv_l1_config {
 	bool enlightened;	/* use the eVMCS; SVM has its VMCB anyway */
 	bool direct_vmcs;	/* nested_flush_hypercall in the eVMCS/VMCB */
 	bool direct_assist;	/* directhypercall in the VP assist page */
+	bool no_vp_assist;	/* no such page (SVM only, the eVMCS needs it) */
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
 	enum hv_l2_mode mode;
 	u64 l2_code_gpa;	/* L2's first instruction, for the unpaged modes */
@@ -119,6 +120,32 @@ static inline void __hv_l1_svm_set_mode(struct vmcb_save_area *save,
 }
 
 /*
+ * Allow or forbid L2's direct hypercalls, as @cfg says.  May be called again
+ * between two entries into L2.
+ */
+static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
+{
+	struct hyperv_test_pages *hv = l1->hv;
+
+	if (!this_cpu_has(X86_FEATURE_VMX)) {
+		struct hv_vmcb_enlightenments *enl = &l1->svm->vmcb->control.hv_enlightenments;
+
+		enl->hv_enlightenments_control.nested_flush_hypercall = cfg->direct_vmcs;
+	} else if (cfg->enlightened) {
+		current_evmcs->hv_enlightenments_control.nested_flush_hypercall =
+			cfg->direct_vmcs;
+	}
+
+	current_vp_assist->nested_control.features.directhypercall =
+		cfg->direct_assist;
+	if (cfg->no_vp_assist)
+		wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
+	else
+		enable_vp_assist(hv->vp_assist_gpa, hv->vp_assist);
+	wrmsr(HV_X64_MSR_GUEST_OS_ID, cfg->guest_os_id);
+}
+
+/*
  * Become a hypervisor and prepare L2, which starts at @l2_code with a stack of
  * its own; @cfg->mode other than HV_L2_LONG starts at @cfg->l2_code_gpa.
  */
@@ -144,30 +171,24 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 			__hv_l1_vmx_set_mode(cfg);
 		if (cfg->enlightened) {
 			current_evmcs->partition_assist_page = hv->partition_assist_gpa;
-			current_evmcs->hv_enlightenments_control.nested_flush_hypercall =
-				cfg->direct_vmcs;
 			current_evmcs->hv_vm_id = 1;
 			current_evmcs->hv_vp_id = 1;
 		}
 	} else {
 		struct vmcb *vmcb = l1->svm->vmcb;
-		struct hv_vmcb_enlightenments *hve = &vmcb->control.hv_enlightenments;
+		struct hv_vmcb_enlightenments *enl = &vmcb->control.hv_enlightenments;
 
 		generic_svm_setup(l1->svm, l2_code);
 		if (cfg->mode != HV_L2_LONG)
 			__hv_l1_svm_set_mode(&vmcb->save, cfg);
 		if (cfg->no_intercept)
 			vmcb->control.intercept &= ~BIT_ULL(INTERCEPT_VMMCALL);
-		hve->partition_assist_page = hv->partition_assist_gpa;
-		hve->hv_enlightenments_control.nested_flush_hypercall =
-			cfg->direct_vmcs;
-		hve->hv_vm_id = 1;
-		hve->hv_vp_id = 1;
+		enl->partition_assist_page = hv->partition_assist_gpa;
+		enl->hv_vm_id = 1;
+		enl->hv_vp_id = 1;
 	}
 
-	current_vp_assist->nested_control.features.directhypercall =
-		cfg->direct_assist;
-	wrmsr(HV_X64_MSR_GUEST_OS_ID, cfg->guest_os_id);
+	hv_l1_authorize(l1, cfg);
 	l1->launched = false;
 }
 
