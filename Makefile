@@ -7,8 +7,9 @@ BASE ?= 7.3#		base kernel, one of series/*
 CONFIG ?= lab#		make kernel: kernel configuration, one of lab/configs/*
 HOST ?=#		make run, test: only this emulated host, one of lab/hosts/*
 TEST ?=#		make run, test: only this test; make mutate: only this fault; a glob
+BY ?= kunit#		make mutate: the tests that must notice, kunit or selftest
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
-export BASE CONFIG HOST TEST FORCE
+export BASE CONFIG HOST TEST BY FORCE
 
 SHELL := /bin/bash
 .NOTPARALLEL:
@@ -48,9 +49,17 @@ test: tree ## run all tests on both vendors, also on the kernel without the seri
 check: tree ## static checks and builds of every patch on its own
 	@scripts/check.sh
 
+.PHONY: kunit
+kunit: tree ## run the relay's KUnit tests alone
+	@scripts/kunit.sh
+
+.PHONY: coverage
+coverage: tree ## measure what the KUnit tests execute of the relay's core
+	@scripts/coverage.sh
+
 .PHONY: mutate
-mutate: tree ## put faults into the relay and see that the selftest notices them
-	@scripts/mutate.sh "$$TEST"
+mutate: tree ## put faults into the relay and see that the tests notice them
+	@scripts/mutate.sh --by "$$BY" "$$TEST"
 
 .PHONY: clean
 clean: ## remove what was built, but keep build/<base>/linux and its edits

@@ -19,7 +19,8 @@ usage() {
 		  --host HOST         $(hosts)
 		  --kernel BZIMAGE    kernel to boot
 		  --out DIR           where the results go; made if need be
-		  --tests "NAME..."   test programs to run, without arguments
+		  --tests "NAME..."   test programs to run, without arguments; kunit:SUITE for
+		                      the results of a KUnit suite that ran at boot
 		  --manifest FILE     or: steps to run, in the format described in lab/init.c
 		  --bindir DIR        where the test programs are [build/$BASE/lab/selftests]
 		  --name NAME         name of the boot in the results [HOST]
@@ -84,7 +85,10 @@ make_manifest() {
 		return
 	fi
 	for name in $tests; do
-		echo "test $test_timeout $name $name"
+		case $name in
+		kunit:*) echo "cat /sys/kernel/debug/kunit/${name#kunit:}/results" ;;
+		*) echo "test $test_timeout $name $name" ;;
+		esac
 	done
 }
 

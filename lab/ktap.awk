@@ -48,6 +48,32 @@ function tap_case(step, line,  good, number, skip, directive)
 	cases[step] = cases[step] "  " (good ? "ok " : "not ok ") ncases[step] " " line directive "\n"
 }
 
+# The results of a KUnit suite, as the kernel has them in debugfs: its cases, or
+# the parameters of a case, at the innermost level.  Their number is in the suite's
+# totals, which is what the plan is for other tests.
+function kunit_line(step, line,  level, name)
+{
+	match(line, /^ */)
+	level = RLENGTH
+	if (line ~ /^# Totals: .* total:[0-9]+$/) {
+		plan[step] = line
+		sub(/.*:/, "", plan[step])
+	} else if (line ~ /^ *# Subtest: / && level == 8) {
+		parent[step] = line
+		sub(/.*# Subtest: /, "", parent[step])
+		parent[step] = parent[step] "/"
+	} else if (line ~ /^ *(not )?ok [0-9]+/) {
+		if (level == 0 || (level == 4 && parent[step] != "")) {
+			parent[step] = ""
+			return
+		}
+		sub(/^ */, "", line)
+		name = line
+		sub(/^(not )?ok [0-9]+ */, "", name)
+		tap_case(step, (line ~ /^not/ ? "not ok " : "ok ") ncases[step] + 1 " " parent[step] name)
+	}
+}
+
 # Why a step failed for another reason than a failed case of its own; empty if it did not.
 function own_failure(step)
 {
@@ -137,6 +163,8 @@ BEGIN {
 
 FNR == NR {
 	names[++steps] = $0
+	if (sub(/^cat \/sys\/kernel\/debug\/kunit\//, "kunit:", names[steps]))
+		kunit[steps] = tap[steps] = sub(/\/results$/, "", names[steps])
 	next
 }
 
@@ -166,6 +194,8 @@ $1 == "o" {
 	sub(/^o [0-9]+ /, "")
 	if (/^(TAP|KTAP) version /) {
 		tap[step] = 1
+	} else if (kunit[step]) {
+		kunit_line(step, $0)
 	} else if (tap[step] && /^1\.\.[0-9]+/) {
 		plan[step] = substr($0, 4) + 0
 	} else if (tap[step] && /^(not )?ok [0-9]+/) {

@@ -41,7 +41,7 @@ read_plan() {
 			"expect[$name]" "groups[$name]" "tests[$name]" <<<"$rest"
 		[ -n "${tests[$name]}" ] || die "lab/plan:$line: a column is missing" "see the top of that file"
 		case ${expect[$name]} in
-		pass | skip | selfcheck) ;;
+		pass | skip | selfcheck | kunit) ;;
 		same:*) [ -n "${host[${expect[$name]#same:}]:-}" ] ||
 			die "lab/plan:$line: there is no row '${expect[$name]#same:}' above" "name an earlier row" ;;
 		*) die "lab/plan:$line: '${expect[$name]}' is not an expectation" "see the top of that file" ;;
@@ -73,14 +73,19 @@ build_what_rows_need() {
 	local name kernels='' programs='' args
 
 	for name in "${rows[@]}"; do
+		if [ "${expect[$name]}" = kunit ]; then
+			"$TOP/scripts/kunit.sh" --build
+			continue
+		fi
 		kernels+="--source ${source[$name]} --config ${config[$name]}"$'\n'
 		[ "${expect[$name]}" = selfcheck ] || programs+=" ${tests[$name]}"
 	done
 	while read -ra args; do
-		"$TOP/scripts/kernel.sh" "${args[@]}" </dev/null
+		[ ${#args[@]} -eq 0 ] || "$TOP/scripts/kernel.sh" "${args[@]}" </dev/null
 	done < <(sort -u <<<"${kernels%$'\n'}")
+	programs=$(tr ' ' '\n' <<<"$programs" | sed '/^kunit:/d' | sort -u | xargs)
 	if [ -n "$programs" ]; then
-		TESTS=$(tr ' ' '\n' <<<"$programs" | sort -u | xargs) "$TOP/scripts/selftests.sh"
+		TESTS=$programs "$TOP/scripts/selftests.sh"
 	fi
 }
 
@@ -100,10 +105,16 @@ boot_row() {
 
 	args=(--host "${host[$name]}" --name "$name" --out "$dir"
 		--kernel "$BUILD/lab/${source[$name]}-${config[$name]}/bzImage")
-	if [ "${expect[$name]}" = selfcheck ]; then
+	case ${expect[$name]} in
+	selfcheck)
 		"$TOP/lab/selfcheck.sh" "${args[@]}"
 		return
-	fi
+		;;
+	kunit)
+		"$TOP/scripts/kunit.sh" --out "$dir" --name "$name"
+		return
+		;;
+	esac
 	args+=(--smp "${smp[$name]}")
 	[ "${append[$name]}" = - ] || args+=(--append "${append[$name]//,/ }")
 	case ${expect[$name]} in

@@ -25,6 +25,7 @@ packages() {
 	bochsbios vgabios		# their firmware
 	isolinux syslinux-common	# their boot loader
 	xorriso				# their boot medium
+	lcov busybox-static		# make coverage
 	LIST
 }
 

@@ -20,6 +20,9 @@
 
 #include <linux/kvm_host.h>
 
+#include <kunit/static_stub.h>
+#include <kunit/visibility.h>
+
 #include <asm/mshyperv.h>
 
 #include "cpuid.h"
@@ -67,16 +70,61 @@ kvm_hv_nested_relay_find_class(u16 code, u32 mask)
 	return NULL;
 }
 
+/*
+ * What the rest of KVM knows about a vCPU or the host, most of it from vendor
+ * code.  KUnit tests redirect these functions, to run without hardware.
+ */
+VISIBLE_IF_KUNIT bool kvm_hv_nested_relay_is_64_bit(struct kvm_vcpu *vcpu)
+{
+	KUNIT_STATIC_STUB_REDIRECT(kvm_hv_nested_relay_is_64_bit, vcpu);
+
+	return is_64_bit_hypercall(vcpu);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_is_64_bit);
+
+VISIBLE_IF_KUNIT int kvm_hv_nested_relay_get_cpl(struct kvm_vcpu *vcpu)
+{
+	KUNIT_STATIC_STUB_REDIRECT(kvm_hv_nested_relay_get_cpl, vcpu);
+
+	return kvm_x86_call(get_cpl)(vcpu);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_get_cpl);
+
+VISIBLE_IF_KUNIT bool kvm_hv_nested_relay_is_xen(struct kvm *kvm)
+{
+	KUNIT_STATIC_STUB_REDIRECT(kvm_hv_nested_relay_is_xen, kvm);
+
+	return kvm_xen_hypercall_enabled(kvm);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_is_xen);
+
+VISIBLE_IF_KUNIT gpa_t kvm_hv_nested_relay_walk(struct kvm_vcpu *vcpu, gpa_t l2_gpa)
+{
+	KUNIT_STATIC_STUB_REDIRECT(kvm_hv_nested_relay_walk, vcpu, l2_gpa);
+
+	return kvm_translate_gpa(vcpu, &vcpu->arch.gva_walk, l2_gpa,
+				 PFERR_GUEST_FINAL_MASK, NULL, 0);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_walk);
+
+VISIBLE_IF_KUNIT bool kvm_hv_nested_relay_is_nested_enabled(void)
+{
+	KUNIT_STATIC_STUB_REDIRECT(kvm_hv_nested_relay_is_nested_enabled);
+
+	return kvm_nested_ops.enabled;
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_is_nested_enabled);
+
 /* The low half of the control word has all that matters to the decision. */
 static u32 kvm_hv_nested_relay_control(struct kvm_vcpu *vcpu)
 {
-	return is_64_bit_hypercall(vcpu) ? kvm_rcx_read_raw(vcpu) :
-					   kvm_eax_read(vcpu);
+	return kvm_hv_nested_relay_is_64_bit(vcpu) ? kvm_rcx_read_raw(vcpu) :
+						     kvm_eax_read(vcpu);
 }
 
 static u64 kvm_hv_nested_relay_input(struct kvm_vcpu *vcpu)
 {
-	if (is_64_bit_hypercall(vcpu))
+	if (kvm_hv_nested_relay_is_64_bit(vcpu))
 		return kvm_rdx_read_raw(vcpu);
 
 	return ((u64)kvm_ebx_read(vcpu) << 32) | kvm_ecx_read(vcpu);
@@ -99,10 +147,10 @@ kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool authorized)
 	if (!authorized)
 		return KVM_HV_RELAY_NOT_AUTHORIZED;
 
-	if (!kvm_hv_hypercall_enabled(vcpu) || kvm_xen_hypercall_enabled(vcpu->kvm))
+	if (!kvm_hv_hypercall_enabled(vcpu) || kvm_hv_nested_relay_is_xen(vcpu->kvm))
 		return KVM_HV_RELAY_NOT_HYPERV;
 
-	if (kvm_x86_call(get_cpl)(vcpu) || !is_protmode(vcpu))
+	if (kvm_hv_nested_relay_get_cpl(vcpu) || !is_protmode(vcpu))
 		return KVM_HV_RELAY_BAD_MODE;
 
 	hv_vcpu->nested.relay = class;
@@ -162,8 +210,7 @@ kvm_hv_nested_relay_translate(struct kvm_vcpu *vcpu, gpa_t l2_gpa, u16 size,
 	if (!kvm_hv_nested_relay_is_legal_gpa(vcpu, l2_gpa))
 		return KVM_HV_RELAY_NOT_MAPPED;
 
-	*l1_gpa = kvm_translate_gpa(vcpu, &vcpu->arch.gva_walk, l2_gpa,
-				    PFERR_GUEST_FINAL_MASK, NULL, 0);
+	*l1_gpa = kvm_hv_nested_relay_walk(vcpu, l2_gpa);
 	if (*l1_gpa == INVALID_GPA)
 		return KVM_HV_RELAY_NOT_MAPPED;
 
@@ -211,6 +258,7 @@ u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 		return HV_STATUS_SUCCESS;
 	}
 }
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_begin);
 
 /* The classes that this host can relay: what the capability reports and takes. */
 u32 kvm_hv_nested_relay_supported(void)
@@ -218,7 +266,7 @@ u32 kvm_hv_nested_relay_supported(void)
 	u32 mask = 0;
 	int i;
 
-	if (!kvm_nested_ops.enabled)
+	if (!kvm_hv_nested_relay_is_nested_enabled())
 		return 0;
 
 	for (i = 0; i < ARRAY_SIZE(kvm_hv_nested_relay_classes); i++)
@@ -226,6 +274,7 @@ u32 kvm_hv_nested_relay_supported(void)
 
 	return mask;
 }
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_supported);
 
 /*
  * Replace the VM's mask.  Nothing waits for vCPUs that are running: a vCPU
@@ -241,3 +290,13 @@ int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap)
 	WRITE_ONCE(to_kvm_hv(kvm)->nested_relay_mask, cap->args[0]);
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_enable);
+
+#if IS_ENABLED(CONFIG_KUNIT)
+/* kvm_hv_nested_relay_keep() itself is exported to vendor modules, no others. */
+bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized)
+{
+	return kvm_hv_nested_relay_keep(vcpu, authorized);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_keep);
+#endif

@@ -42,6 +42,15 @@ u32 kvm_hv_nested_relay_supported(void);
 int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap);
 bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized);
 u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
+
+#if IS_ENABLED(CONFIG_KUNIT)
+bool kvm_hv_nested_relay_is_64_bit(struct kvm_vcpu *vcpu);
+int kvm_hv_nested_relay_get_cpl(struct kvm_vcpu *vcpu);
+bool kvm_hv_nested_relay_is_xen(struct kvm *kvm);
+gpa_t kvm_hv_nested_relay_walk(struct kvm_vcpu *vcpu, gpa_t l2_gpa);
+bool kvm_hv_nested_relay_is_nested_enabled(void);
+bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized);
+#endif
 #else /* CONFIG_KVM_HYPERV */
 static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
 {

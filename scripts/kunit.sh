@@ -1,0 +1,169 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# kunit.sh [--source series|mutant] [--out DIR] [--name NAME] [--gcda FILE] [--build]
+#
+# Build the kernel of lib/kunit/kvm_hv_nested_relay.kunitconfig with kunit.py, in
+# o-kunit inside the source tree, boot it under QEMU without hardware
+# virtualization and print what kunit.py makes of its output.
+#
+# DIR gets the console's log and the results, as lab/boot.sh has them for a boot
+# of this NAME; default build/<base>/kunit.  With --gcda, the kernel is one with
+# gcov for the relay's core, in o-kunit-gcov, and FILE gets the core's counters.
+# With --build, build the kernel and leave it at that.
+
+. "$(dirname "$0")/lib.sh"
+
+boot_limit=150
+
+source=series
+out=
+name=kunit
+gcda=
+build_only=
+while (($#)); do
+	case $1 in
+	--build)
+		build_only=1
+		shift
+		continue
+		;;
+	--source) source=${2-} ;;
+	--out) out=${2-} ;;
+	--name) name=${2-} ;;
+	--gcda) gcda=${2-} ;;
+	*) die "kunit.sh: unknown argument $1" "see the head of scripts/kunit.sh" ;;
+	esac
+	shift 2 || die "kunit.sh: an option has no value" "see the head of scripts/kunit.sh"
+done
+
+need make gcc ccache flex bison bc perl python3 qemu-system-x86_64 timeout
+load_base
+case $source in
+series) src=$LINUX ;;
+mutant) src=$BUILD/mutant ;;
+*) die "kunit.sh: unknown source $source" "use series or mutant" ;;
+esac
+[[ -d $src ]] || die "there is no ${src#"$TOP"/}" "run: make tree"
+config=lib/kunit/kvm_hv_nested_relay.kunitconfig
+[[ -f $src/$config ]] || die "${src#"$TOP"/} has no $config" "run: make tree"
+
+obj=o-kunit
+options=(--kconfig_add CONFIG_LOCALVERSION_AUTO=n)
+make=('CC=ccache gcc' 'HOSTCC=ccache gcc' LOCALVERSION=-kunit)
+if [[ $gcda ]]; then
+	need cpio busybox
+	[[ $(file -L "$(type -P busybox)") == *'statically linked'* ]] ||
+		die "busybox is not the static one" "run: make setup"
+	obj=o-kunit-gcov
+	# gcov, and what it takes to hand its counters out.
+	for option in GCOV_KERNEL DEBUG_FS BLK_DEV_INITRD BINFMT_SCRIPT DEVTMPFS; do
+		options+=(--kconfig_add "CONFIG_$option=y")
+	done
+	make+=(GCOV_PROFILE_hyperv_nested_relay.o=y)
+fi
+out=${out:-$BUILD/${obj#o-}}
+console=$out/console.log
+mkdir -p "$out"
+rm -f "$console" "$out"/{build,kunit,qemu}.log "$out"/{results.ktap,verdicts}
+
+kunit() {
+	PYTHONDONTWRITEBYTECODE=1 python3 "$src/tools/testing/kunit/kunit.py" "$@" < /dev/null
+}
+
+build() {
+	local option
+
+	for option in "${make[@]}"; do
+		options+=(--make_options "$option")
+	done
+	cd "$src"
+	kunit build --arch=x86_64 --kunitconfig="$config" --build_dir="$obj" \
+		--jobs="$(nproc)" "${options[@]}"
+}
+
+# An initramfs whose init sends the counters to the second serial port.
+make_initramfs() {
+	local root=$work/root
+
+	mkdir -p "$root/bin" "$root/dev" "$root/sys"
+	cp "$(type -P busybox)" "$root/bin/busybox"
+	cat > "$root/init" <<-'EOF'
+		#!/bin/busybox sh
+		busybox mount -t devtmpfs none /dev
+		busybox mount -t sysfs none /sys
+		busybox mount -t debugfs none /sys/kernel/debug
+		busybox stty -F /dev/ttyS1 raw
+		busybox find /sys/kernel/debug/gcov -name '*.gcda' -exec busybox cat {} + > /dev/ttyS1
+		busybox sleep 1
+		busybox reboot -f
+	EOF
+	chmod +x "$root/init"
+	(cd "$root" && find . | cpio -o -H newc --quiet) > "$work/initrd"
+}
+
+# Never on the machine's own /dev/kvm: the tests do without virtualization.
+boot() {
+	local -a args=(-append "console=ttyS0 kunit_shutdown=reboot panic=-1")
+
+	if [[ $gcda ]]; then
+		make_initramfs
+		args=(-serial "file:$work/gcda" -initrd "$work/initrd" -append "console=ttyS0 panic=-1")
+	fi
+	timeout --foreground -k 5 "$boot_limit" \
+		qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -display none -no-reboot \
+		-bios qboot.rom -kernel "$src/$obj/arch/x86/boot/bzImage" \
+		-serial "file:$console" "${args[@]}" < /dev/null > "$out/qemu.log" 2>&1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Only one "make mutate" at a time can have the mutant, which it has locked.
+[[ $source == mutant ]] || lock
+say "kunit: building ${src#"$TOP"/}/$obj"
+logged "$out/build.log" build || die "building the KUnit kernel failed" "see $out/build.log"
+[[ ! $build_only ]] || exit 0
+exec 9>&-
+
+: > "$console"
+boot || die "the KUnit kernel did not end within $boot_limit s, or QEMU failed" \
+	"see $console and $out/qemu.log"
+
+parsed=0
+kunit parse "$console" | tee "$out/kunit.log" || parsed=1
+
+read -r passed failed skipped < <(awk '
+	/Testing complete/ {
+		for (i = 1; i < NF; i++)
+			n[$i] = $(i + 1) + 0
+	}
+	END { print n["passed:"] + 0, n["failed:"] + n["crashed:"] + n["errors:"], n["skipped:"] + 0 }
+' "$out/kunit.log")
+
+splats=$(tr -d '\0' < "$console" | ALLOW='' awk -f "$TOP/lab/splat.awk")
+if [[ $splats ]]; then
+	say "splat: ${splats%%$'\n'*}"
+	failed=$((failed + 1))
+fi
+((failed || (passed && !parsed))) || failed=1
+
+# What the kernel printed, in the place of what a lab's host reports.
+printf 'cat /sys/kernel/debug/kunit/%s/results\n' kvm_hv_nested_relay > "$work/steps"
+{
+	echo "x start 1"
+	tr -d '\r\0' < "$console" | sed -n '/^KTAP version/,$s/^/o 1 /p'
+	echo "x end 1 exit 0 0"
+	echo "x done 1"
+} > "$work/result.log"
+NONCE=x NAME=$name BOOT=${splats:+splat: ${splats%%$'\n'*}} EXPECT=pass VERDICTS=$out/verdicts \
+	awk -f "$TOP/lab/ktap.awk" "$work/steps" "$work/result.log" > "$out/results.ktap"
+
+if [[ $gcda ]]; then
+	[[ -s $work/gcda ]] || die "the KUnit kernel has no gcov counters" "see $console"
+	cp "$work/gcda" "$gcda"
+fi
+
+((!skipped)) || say "$skipped skipped"
+say "$passed passed, $failed failed"
+((!failed))
