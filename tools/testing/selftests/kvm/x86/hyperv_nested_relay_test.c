@@ -1249,8 +1249,8 @@ static void show_call(struct relay_vm *r, const char *what)
 	printf("demo: %s\n", what);
 	printf("demo:   L2 posts: control 0x%llx, L2 GPA 0x%lx\n", POST, r->msg_gpa);
 	if (r->delivered)
-		printf("demo:   L0 delivers to the VMM: KVM_EXIT_HYPERV input 0x%llx, L1 GPA 0x%llx,\n"
-		       "demo:     payload \"%.*s\"\n",
+		printf("demo:   L0 delivers to the VMM: KVM_EXIT_HYPERV, input 0x%llx,\n"
+		       "demo:     L1 GPA 0x%llx, payload \"%.*s\"\n",
 		       r->exit.u.hcall.input, r->exit.u.hcall.params[0],
 		       (int)sizeof(r->payload), r->payload);
 	if (l1_seen.count)
