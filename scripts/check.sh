@@ -16,10 +16,7 @@ load_base
 src=$BUILD/check
 out=$BUILD/check-results
 mkdir -p "$out"
-if [[ ! -d $src ]]; then
-	git -C "$LINUX" worktree prune
-	git -C "$LINUX" worktree add -q --detach "$src" base
-fi
+worktree "$src" base
 dictionary=$(dpkg -L codespell | grep '/dictionary\.txt$') ||
 	die "there is no dictionary in the package codespell" "run: make setup"
 # Debian's python3 has the modules that checkpatch's helpers want.

@@ -99,6 +99,13 @@ need_disk() {
 		    "free some space or move this clone"
 }
 
+# worktree DIR COMMIT: one more working tree of build/<base>/linux, if there is none.
+worktree() {
+	[[ ! -d $1 ]] || return 0
+	git -C "$LINUX" worktree prune
+	git -C "$LINUX" worktree add -q --detach "$1" "$2"
+}
+
 # Two makes at a time would build in the same directories.
 lock() {
 	mkdir -p "$BUILD"
