@@ -28,7 +28,7 @@ kunit|selftest) ;;
 *) die "no tests '$by'" "use BY= or --by kunit or selftest" ;;
 esac
 glob=${1:-*}
-tests=hyperv_nested_relay_test
+tests="hyperv_nested_relay_test hyperv_nested_relay_stress_test"
 
 need git perl flock
 load_base

@@ -1,429 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests for KVM_CAP_NESTED_HYPERV_HCALL_RELAY: hypercalls that L2, as the root
- * partition of a nested Hyper-V, makes to L0.
- *
- * Each case runs an L2 that makes one hypercall at a time with all of its
- * registers under control, under an L1 that counts the hypercalls that reach
- * it.  A call has one of three outcomes: it is delivered to userspace, KVM
- * completes it with a status, or it is reflected to L1.
+ * Tests for KVM_CAP_NESTED_HYPERV_HCALL_RELAY: which hypercalls that L2, as the
+ * root partition of a nested Hyper-V, makes to L0 are relayed, and what becomes
+ * of them.  What may happen around a call is tested by
+ * hyperv_nested_relay_stress_test.
  *
  * With --demo, show a few calls in a form for people instead.
  */
-#include <pthread.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "kvm_test_harness.h"
-#include "test_util.h"
-#include "kvm_util.h"
-#include "processor.h"
-#include "hyperv_nested.h"
-
-#define RELAY_POST	KVM_NESTED_HYPERV_RELAY_POST_MESSAGE
-#define RELAY_SIGNAL	KVM_NESTED_HYPERV_RELAY_SIGNAL_EVENT
-#define RELAY_ALL	(RELAY_POST | RELAY_SIGNAL)
-
-#define POST		(HV_HYPERCALL_NESTED | HVCALL_POST_MESSAGE)
-#define SIGNAL		(HV_HYPERCALL_NESTED | HVCALL_SIGNAL_EVENT)
-#define FAST		HV_HYPERCALL_FAST_BIT
-
-#define CONN_ID		0x42
-
-/* How many calls to make while a gate opens and closes. */
-#define NR_FLIPPED_CALLS	20000
-
-/* What L1 puts into L2's RAX when a hypercall is reflected to it. */
-#define REFLECTED_RAX	0x4c31ULL
-
-/* What userspace answers, all of RAX is to carry it. */
-#define REPLY		0x1234567800000abcULL
-
-/*
- * L2's page for messages.  With nested paging, its L2 GPA is one that is no L1
- * GPA.  The page in front of it isn't mapped, the one behind it is, but not to
- * the L1 page that follows: that one holds a secret of L1's.
- */
-#define MSG_GVA		0x10000000ULL
-#define MSG_L2_GPA	0x140000000ULL
-
-/* Shared with guest code. */
-static struct hv_l1_config l1_config;
-static bool calls_from_l1, write_msg;
-static u64 nr_calls;		/* between two looks of the host */
-static u64 nr_reflected, nr_completed;
-static u64 msg_offset;
-static u8 msg[HV_POST_MESSAGE_INPUT_SIZE];
-static struct {
-	u64 count;
-	u64 rip;
-	struct guest_regs regs;
-} l1_seen;
-static u64 nr_uds;
-
-/* Not static, for the sake of do_hypercall(). */
-struct guest_regs hcall_in, hcall_out;
-u64 hcall_saved_rbp;
-bool hcall_is_vmmcall;
-
-#define LOAD_REG(reg)	"mov hcall_in + %c[off_" #reg "](%%rip), %%" #reg "\n\t"
-#define STORE_REG(reg)	"mov %%" #reg ", hcall_out + %c[off_" #reg "](%%rip)\n\t"
-#define ALL_REGS(op)							\
-	op(rax) op(rbx) op(rcx) op(rdx) op(rsi) op(rdi) op(rbp) op(r8)	\
-	op(r9) op(r10) op(r11) op(r12) op(r13) op(r14) op(r15)
-
-/* Make a hypercall with the GPRs of hcall_in, store all that follows from it. */
-static noinline void do_hypercall(void)
-{
-	asm volatile("lea -128(%%rsp), %%rsp\n\t"
-		     "mov %%rbp, hcall_saved_rbp(%%rip)\n\t"
-		     "cmpb $0, hcall_is_vmmcall(%%rip)\n\t"
-		     "pushfq\n\t"
-		     "popq hcall_in + %c[off_rflags](%%rip)\n\t"
-		     "mov %%rsp, hcall_in + %c[off_rsp](%%rip)\n\t"
-		     ALL_REGS(LOAD_REG)
-		     "jne 1f\n\t"
-		     "vmcall\n\t"
-		     "jmp 2f\n\t"
-		     "1: vmmcall\n\t"
-		     "2:\n\t"
-		     ALL_REGS(STORE_REG)
-		     "mov %%rsp, hcall_out + %c[off_rsp](%%rip)\n\t"
-		     "pushfq\n\t"
-		     "popq hcall_out + %c[off_rflags](%%rip)\n\t"
-		     "mov hcall_saved_rbp(%%rip), %%rbp\n\t"
-		     "lea 128(%%rsp), %%rsp\n\t"
-		     :: GUEST_REGS_OFFSETS
-		     : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9",
-		       "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
-}
-
-/* Runs in L2, or in L1 if @calls_from_l1. */
-static void caller_main(void)
-{
-	u64 i;
-
-	for (;;) {
-		if (write_msg)
-			memcpy((void *)MSG_GVA + msg_offset, msg, sizeof(msg));
-
-		for (i = 0; i < nr_calls; i++) {
-			do_hypercall();
-			if (hcall_out.rax == REFLECTED_RAX)
-				nr_reflected++;
-			else if (hcall_out.rax == HV_STATUS_SUCCESS)
-				nr_completed++;
-		}
-		GUEST_SYNC(0);
-	}
-}
-
-static void ud_handler(struct ex_regs *regs)
-{
-	nr_uds++;
-	regs->rip += HYPERCALL_INSN_SIZE;
-}
-
-static void l1_main(void *nested, struct hyperv_test_pages *hv)
-{
-	struct hv_l1_config config = l1_config;
-	struct hv_l1 l1 = { .hv = hv };
-
-	if (this_cpu_has(X86_FEATURE_VMX))
-		l1.vmx = nested;
-	else
-		l1.svm = nested;
-
-	if (calls_from_l1) {
-		wrmsr(HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
-		caller_main();
-	}
-
-	hv_l1_init(&l1, &config, caller_main);
-	if (config.mode != HV_L2_LONG)
-		guest_regs = hcall_in;
-
-	for (;;) {
-		hv_l1_enter(&l1);
-		__GUEST_ASSERT(hv_l1_exit_is_hcall(&l1),
-			       "Wanted a hypercall exit, got 0x%lx",
-			       hv_l1_exit_reason(&l1));
-
-		l1_seen.count++;
-		l1_seen.rip = hv_l1_get_rip(&l1);
-		l1_seen.regs = guest_regs;
-
-		if (config.mode != HV_L2_LONG)
-			GUEST_DONE();
-
-		if (memcmp(&config, &l1_config, sizeof(config))) {
-			config = l1_config;
-			hv_l1_authorize(&l1, &config);
-		}
-		guest_regs.rax = REFLECTED_RAX;
-		hv_l1_set_rip(&l1, l1_seen.rip + HYPERCALL_INSN_SIZE);
-	}
-}
-
-struct relay_vm {
-	struct kvm_vm *vm;
-	struct kvm_vcpu *vcpu;
-	bool nested_paging;
-	gpa_t msg_gpa;		/* what L2 says */
-	gpa_t msg_l1_gpa;	/* what userspace is to see */
-	gpa_t code_gpa;		/* for L2 without paging */
-
-	/* Outcome of the last call, besides hcall_out, l1_seen and nr_uds. */
-	u64 delivered;
-	struct kvm_hyperv_exit exit;
-	u8 payload[HV_POST_MESSAGE_INPUT_SIZE];
-	u64 nr_kept;		/* by the stat, added up over vCPUs */
-
-	bool save_in_exit;	/* save and restore before L2 sees the result */
-};
-
-/* Returns NULL if the relay can be tested here, otherwise why it can't. */
-static const char *__relay_vm_create(struct relay_vm *r, bool nested_paging)
-{
-	gva_t nested_gva, hv_gva;
-	gpa_t msg_gpa;
-
-	if (!kvm_check_cap(KVM_CAP_NESTED_STATE))
-		return "nested virtualization is off";
-	if (kvm_cpu_has(X86_FEATURE_VMX) &&
-	    !kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS))
-		return "no enlightened VMCS";
-	if (nested_paging && !kvm_cpu_has_tdp())
-		return "no nested EPT/NPT on this host";
-
-	memset(r, 0, sizeof(*r));
-	r->nested_paging = nested_paging;
-	r->vm = vm_create_with_one_vcpu(&r->vcpu, l1_main);
-	if (nested_paging)
-		vm_enable_tdp(r->vm);
-
-	vcpu_alloc_hv_l1(r->vcpu, &nested_gva, &hv_gva);
-	vcpu_args_set(r->vcpu, 2, nested_gva, hv_gva);
-	vm_install_exception_handler(r->vm, UD_VECTOR, ud_handler);
-
-	msg_gpa = vm_phy_pages_alloc(r->vm, 3, 0x200000, 0);
-	r->code_gpa = vm_phy_page_alloc(r->vm, 0x200000, 0);
-	r->msg_l1_gpa = msg_gpa;
-	r->msg_gpa = nested_paging ? MSG_L2_GPA : msg_gpa;
-	memset(addr_gpa2hva(r->vm, msg_gpa + PAGE_SIZE), 's', PAGE_SIZE);
-	virt_pg_map(r->vm, MSG_GVA, r->msg_gpa);
-
-	if (nested_paging) {
-		tdp_identity_map_default_memslots(r->vm);
-		tdp_map(r->vm, MSG_L2_GPA, msg_gpa, PAGE_SIZE);
-		tdp_map(r->vm, MSG_L2_GPA + PAGE_SIZE, msg_gpa + 2 * PAGE_SIZE,
-			PAGE_SIZE);
-	}
-
-	l1_config = (struct hv_l1_config) {
-		.guest_os_id	= HYPERV_LINUX_OS_ID,
-		.enlightened	= true,
-		.direct_vmcs	= true,
-		.direct_assist	= true,
-		.l2_code_gpa	= r->code_gpa,
-	};
-	calls_from_l1 = false;
-	nr_calls = 1;
-	write_msg = false;
-	hcall_is_vmmcall = !kvm_cpu_has(X86_FEATURE_VMX);
-	return NULL;
-}
-
-/* The same, with an active SynIC, without which KVM delivers nothing at all. */
-static const char *relay_vm_create(struct relay_vm *r, bool nested_paging)
-{
-	const char *why_not = __relay_vm_create(r, nested_paging);
-
-	if (!why_not)
-		vcpu_enable_cap(r->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	return why_not;
-}
-
-static void relay_vm_set_mask(struct relay_vm *r, u64 mask)
-{
-	vm_enable_cap(r->vm, KVM_CAP_NESTED_HYPERV_HCALL_RELAY, mask);
-}
-
-/* It is the VM's, any vCPU will do. */
-static void set_guest_os_id(struct kvm_vcpu *vcpu, u64 id)
-{
-	vcpu_set_msr(vcpu, HV_X64_MSR_GUEST_OS_ID, id);
-}
-
-/* Returns an eventfd that counts the signals of CONN_ID. */
-static int relay_vm_add_eventfd(struct relay_vm *r)
-{
-	struct kvm_hyperv_eventfd args = {
-		.conn_id = CONN_ID,
-		.fd = eventfd(0, EFD_NONBLOCK),
-	};
-
-	TEST_ASSERT(args.fd >= 0, "eventfd() failed");
-	vm_ioctl(r->vm, KVM_HYPERV_EVENTFD, &args);
-	return args.fd;
-}
-
-static void relay_vm_record_exit(struct relay_vm *r)
-{
-	struct kvm_run *run = r->vcpu->run;
-	gpa_t gpa = run->hyperv.u.hcall.params[0];
-
-	TEST_ASSERT_EQ(run->hyperv.type, KVM_EXIT_HYPERV_HCALL);
-
-	r->delivered++;
-	r->exit = run->hyperv;
-	if (!(r->exit.u.hcall.input & FAST) && gpa >> PAGE_SHIFT ==
-	    r->msg_l1_gpa >> PAGE_SHIFT)
-		memcpy(r->payload, addr_gpa2hva(r->vm, gpa), sizeof(r->payload));
-
-	run->hyperv.u.hcall.result = REPLY;
-}
-
-/*
- * Save the VM, with the vCPU wherever it is, and restore it into a new one.  The
- * capability is configuration, i.e. is off until it is enabled again.
- */
-static void relay_vm_save_restore(struct relay_vm *r)
-{
-	struct kvm_x86_state *state = vcpu_save_state(r->vcpu);
-
-	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
-	kvm_vm_release(r->vm);
-	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
-	vcpu_set_hv_cpuid(r->vcpu);
-	if (kvm_cpu_has(X86_FEATURE_VMX))
-		vcpu_enable_evmcs(r->vcpu);
-	vcpu_enable_cap(r->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	vcpu_load_state(r->vcpu, state);
-	kvm_x86_state_cleanup(state);
-}
-
-/* Run one hypercall to its end, with the registers that are in hcall_in. */
-static void relay_vm_run(struct relay_vm *r)
-{
-	struct ucall uc;
-
-	memset(&l1_seen, 0, sizeof(l1_seen));
-	memset(r->payload, 0, sizeof(r->payload));
-	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
-	r->delivered = 0;
-	nr_reflected = 0;
-	nr_completed = 0;
-	nr_uds = 0;
-
-	sync_global_to_guest(r->vm, l1_config);
-	sync_global_to_guest(r->vm, calls_from_l1);
-	sync_global_to_guest(r->vm, nr_calls);
-	sync_global_to_guest(r->vm, nr_reflected);
-	sync_global_to_guest(r->vm, nr_completed);
-	sync_global_to_guest(r->vm, msg_offset);
-	sync_global_to_guest(r->vm, msg);
-	sync_global_to_guest(r->vm, write_msg);
-	sync_global_to_guest(r->vm, hcall_in);
-	sync_global_to_guest(r->vm, hcall_is_vmmcall);
-	sync_global_to_guest(r->vm, l1_seen);
-	sync_global_to_guest(r->vm, nr_uds);
-
-	for (;;) {
-		vcpu_run(r->vcpu);
-		if (r->vcpu->run->exit_reason != KVM_EXIT_HYPERV)
-			break;
-		relay_vm_record_exit(r);
-		if (r->save_in_exit)
-			relay_vm_save_restore(r);
-	}
-
-	switch (get_ucall(r->vcpu, &uc)) {
-	case UCALL_SYNC:
-	case UCALL_DONE:
-		break;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-	default:
-		TEST_FAIL("Unexpected exit reason: %s",
-			  exit_reason_str(r->vcpu->run->exit_reason));
-	}
-
-	sync_global_from_guest(r->vm, hcall_in);
-	sync_global_from_guest(r->vm, hcall_out);
-	sync_global_from_guest(r->vm, l1_seen);
-	sync_global_from_guest(r->vm, nr_reflected);
-	sync_global_from_guest(r->vm, nr_completed);
-	sync_global_from_guest(r->vm, nr_uds);
-	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
-}
-
-/* A 64-bit call, garbage in all registers that aren't its operands. */
-static void relay_vm_call(struct relay_vm *r, u64 control, u64 input)
-{
-	u64 *reg = (u64 *)&hcall_in;
-	int i;
-
-	for (i = 0; i < sizeof(hcall_in) / sizeof(*reg); i++)
-		reg[i] = 0xa5a5000000000000ULL | (i + 1) * 0x101;
-	hcall_in.rcx = control;
-	hcall_in.rdx = input;
-
-	relay_vm_run(r);
-
-	/* No matter what became of the call, only RAX and RIP may change. */
-	hcall_in.rax = hcall_out.rax;
-	for (i = 0; i < sizeof(hcall_in) / sizeof(*reg); i++)
-		TEST_ASSERT(reg[i] == ((u64 *)&hcall_out)[i],
-			    "Register %d changed from 0x%lx to 0x%lx", i,
-			    reg[i], ((u64 *)&hcall_out)[i]);
-}
-
-static void assert_outcome(struct relay_vm *r, u64 delivered, u64 reflected,
-			   u64 uds, u64 kept)
-{
-	TEST_ASSERT(r->delivered == delivered && l1_seen.count == reflected &&
-		    nr_uds == uds && r->nr_kept == kept,
-		    "Wanted delivered %lu, reflected %lu, #UD %lu, stat %lu; got %lu, %lu, %lu, %lu (RAX 0x%lx)",
-		    delivered, reflected, uds, kept, r->delivered, l1_seen.count,
-		    nr_uds, r->nr_kept, hcall_out.rax);
-}
-
-static void assert_reflected(struct relay_vm *r, u64 control, u64 input)
-{
-	relay_vm_call(r, control, input);
-	assert_outcome(r, 0, 1, 0, 0);
-	TEST_ASSERT_EQ(hcall_out.rax, REFLECTED_RAX);
-
-	/* L1 must see what L2 said, also in the control word. */
-	TEST_ASSERT_EQ(l1_seen.regs.rcx, control);
-	TEST_ASSERT_EQ(l1_seen.regs.rdx, input);
-	TEST_ASSERT_EQ(l1_seen.regs.r8, hcall_in.r8);
-}
-
-static void assert_delivered(struct relay_vm *r, u64 control, u64 input, u64 param)
-{
-	relay_vm_call(r, control, input);
-	assert_outcome(r, 1, 0, 0, 1);
-	TEST_ASSERT_EQ(r->exit.u.hcall.input, control & ~HV_HYPERCALL_NESTED);
-	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], param);
-	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], hcall_in.r8);
-	TEST_ASSERT_EQ(hcall_out.rax, REPLY);
-}
-
-/* The call is kept from L1, but KVM completes it. */
-static void assert_status(struct relay_vm *r, u64 control, u64 input, u64 status)
-{
-	relay_vm_call(r, control, input);
-	assert_outcome(r, 0, 0, 0, 1);
-	TEST_ASSERT_EQ(hcall_out.rax, status);
-}
-
-static void assert_post_delivered(struct relay_vm *r)
-{
-	assert_delivered(r, POST, r->msg_gpa, r->msg_l1_gpa);
-}
+#include "hyperv_nested_relay.h"
 
 FIXTURE(relay) {
 	struct relay_vm r;
@@ -606,54 +193,13 @@ TEST_F(relay, guest_os_id_set_after_entry)
 	assert_reflected(r, POST, r->msg_gpa);
 }
 
-TEST_F(relay, save_restore)
+/* A plain VMCS, or a VMCB without anything in its part for software. */
+TEST_F(relay, not_enlightened_reflects)
 {
-	struct relay_vm *r = &self->r;
-
-	relay_vm_set_mask(r, RELAY_ALL);
-	assert_post_delivered(r);
-
-	/* In L2, between two calls. */
-	relay_vm_save_restore(r);
-	assert_reflected(r, POST, r->msg_gpa);
-	relay_vm_save_restore(r);
-	relay_vm_set_mask(r, RELAY_ALL);
-	assert_post_delivered(r);
-
-	/* In L2's call, between the exit and L2's next instruction. */
-	r->save_in_exit = true;
-	assert_post_delivered(r);
-	r->save_in_exit = false;
-	assert_reflected(r, POST, r->msg_gpa);
-	relay_vm_set_mask(r, RELAY_ALL);
-	assert_post_delivered(r);
-}
-
-/* QEMU restores nested state in front of MSRs, i.e. without a guest OS ID. */
-TEST_F(relay, nested_state_restored_before_msrs)
-{
-	struct relay_vm *r = &self->r;
-	struct kvm_x86_state *state;
-
-	relay_vm_set_mask(r, RELAY_ALL);
-	assert_post_delivered(r);
-
-	state = vcpu_save_state(r->vcpu);
-	set_guest_os_id(r->vcpu, 0);
-	vcpu_nested_state_set(r->vcpu, &state->nested);
-	set_guest_os_id(r->vcpu, HYPERV_LINUX_OS_ID);
-	kvm_x86_state_cleanup(state);
-	assert_post_delivered(r);
-}
-
-TEST_F(relay, plain_vmcs_reflects)
-{
-	if (!kvm_cpu_has(X86_FEATURE_VMX))
-		SKIP(return, "VMX only, on SVM the VMCB is the enlightened VMCB");
-
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	l1_config.enlightened = false;
 	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
 TEST_F(relay, l1_without_guest_os_id_reflects)
@@ -770,6 +316,198 @@ TEST_F(relay, reserved_rep_and_varhead_fail)
 		assert_status(r, SIGNAL | FAST | BIT_ULL(bit), CONN_ID,
 			      HV_STATUS_INVALID_HYPERCALL_INPUT);
 	}
+}
+
+/*
+ * What L1's nested page tables may say about L2's input.  Userspace gets to see
+ * what L2 could have read itself, nothing else.
+ */
+FIXTURE(mapping) {
+	struct relay_vm r;
+	u64 *pte;		/* of MSG_L2_GPA */
+};
+
+FIXTURE_SETUP(mapping)
+{
+	const char *why_not = relay_vm_create(&self->r, true);
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+
+	self->pte = tdp_get_pte(self->r.vm, MSG_L2_GPA);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+}
+
+FIXTURE_TEARDOWN(mapping)
+{
+	kvm_vm_free(self->r.vm);
+}
+
+static void assert_not_mapped(struct relay_vm *r, gpa_t l2_gpa)
+{
+	assert_status(r, POST, l2_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_status(r, SIGNAL, l2_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
+}
+
+TEST_F(mapping, page_removed_and_put_back)
+{
+	struct relay_vm *r = &self->r;
+	u64 pte = *self->pte;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		assert_post_delivered(r);
+		*self->pte = 0;
+		assert_not_mapped(r, r->msg_gpa);
+		*self->pte = pte;
+	}
+	assert_post_delivered(r);
+}
+
+TEST_F(mapping, page_moved)
+{
+	struct relay_vm *r = &self->r;
+
+	assert_post_delivered(r);
+	*self->pte += PAGE_SIZE;
+	assert_delivered(r, POST, r->msg_gpa + 8, r->msg_l1_gpa + PAGE_SIZE + 8);
+	*self->pte -= PAGE_SIZE;
+	assert_post_delivered(r);
+}
+
+/* HvPostMessage only reads its input. */
+TEST_F(mapping, read_only_delivered)
+{
+	*self->pte &= ~PTE_WRITABLE_MASK(&self->r.vm->stage2_mmu);
+	assert_post_delivered(&self->r);
+}
+
+TEST_F(mapping, not_executable_delivered)
+{
+	struct pte_masks *masks = &self->r.vm->stage2_mmu.arch.pte_masks;
+
+	*self->pte &= ~masks->executable;
+	*self->pte |= masks->nx;
+	assert_post_delivered(&self->r);
+}
+
+/*
+ * EPT: execute-only, if the CPU has that, or else a misconfiguration.  NPT: all
+ * accesses of L2 are user accesses.
+ */
+TEST_F(mapping, not_readable_fails)
+{
+	struct pte_masks *masks = &self->r.vm->stage2_mmu.arch.pte_masks;
+	u64 pte = *self->pte;
+
+	*self->pte &= ~(masks->readable | masks->user);
+	if (masks->readable)
+		*self->pte &= ~masks->writable;
+	assert_not_mapped(&self->r, self->r.msg_gpa);
+	*self->pte = pte;
+	assert_post_delivered(&self->r);
+}
+
+/* EPT only: write-only is a misconfiguration.  NPT has no such thing. */
+TEST_F(mapping, write_only_fails)
+{
+	if (!kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "VMX only, what is writable in NPT is readable");
+
+	*self->pte &= ~(BIT_ULL(0) | BIT_ULL(2));
+	assert_not_mapped(&self->r, self->r.msg_gpa);
+}
+
+TEST_F(mapping, reserved_bit_fails)
+{
+	if (self->r.vm->pa_bits == 52)
+		SKIP(return, "no reserved bits in the address");
+
+	*self->pte |= BIT_ULL(self->r.vm->pa_bits);
+	assert_not_mapped(&self->r, self->r.msg_gpa);
+}
+
+/* What L1 maps doesn't have to be memory, what it maps with has to. */
+TEST_F(mapping, table_outside_of_memslots_fails)
+{
+	struct relay_vm *r = &self->r;
+	gpa_t nowhere = r->vm->max_gfn << PAGE_SHIFT;
+	gpa_t table = addr_hva2gpa(r->vm, self->pte) & PAGE_MASK;
+	u64 *pde, pte;
+	int i;
+
+	/* Find the entry that the page table hangs on. */
+	pde = addr_gpa2hva(r->vm, r->vm->stage2_mmu.pgd);
+	for (i = r->vm->stage2_mmu.pgtable_levels; i > PG_LEVEL_2M; i--) {
+		pde += (MSG_L2_GPA >> PG_LEVEL_SHIFT(i)) & 0x1ff;
+		pde = addr_gpa2hva(r->vm, PTE_GET_PA(*pde));
+	}
+	pde += (MSG_L2_GPA >> PG_LEVEL_SHIFT(i)) & 0x1ff;
+	TEST_ASSERT_EQ(PTE_GET_PA(*pde), table);
+
+	pte = *pde;
+	*pde = (pte & ~PHYSICAL_PAGE_MASK) | nowhere;
+	assert_not_mapped(r, r->msg_gpa);
+	*pde = pte;
+	assert_post_delivered(r);
+}
+
+/* As for a post of L1, the GPA is the VMM's to check. */
+TEST_F(mapping, page_outside_of_memslots_delivered)
+{
+	struct relay_vm *r = &self->r;
+	gpa_t nowhere = r->vm->max_gfn << PAGE_SHIFT;
+
+	*self->pte = (*self->pte & ~PHYSICAL_PAGE_MASK) | nowhere;
+	assert_delivered(r, POST, r->msg_gpa + 0x18, nowhere + 0x18);
+	/* KVM reads this one itself, and says of L1's what it says here. */
+	assert_status(r, SIGNAL, r->msg_gpa, HV_STATUS_INVALID_ALIGNMENT);
+}
+
+/* Where a large page of L1's is, in memory of its own. */
+#define LARGE_GPA	0x80000000ULL
+#define LARGE_L2_GPA	0x180000000ULL
+
+static bool has_large_page(int level)
+{
+	if (level == PG_LEVEL_2M)
+		return true;
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		return kvm_get_feature_msr(MSR_IA32_VMX_EPT_VPID_CAP) &
+		       VMX_EPT_VPID_CAP_1G_PAGES;
+	return kvm_cpu_has(X86_FEATURE_GBPAGES);
+}
+
+static void assert_large_page_delivered(struct relay_vm *r, int level)
+{
+	u64 offset, size = PG_LEVEL_SIZE(PG_LEVEL_2M);
+
+	vm_userspace_mem_region_add(r->vm, VM_MEM_SRC_ANONYMOUS, LARGE_GPA, 1,
+				    size / PAGE_SIZE, 0);
+	__virt_pg_map(r->vm, &r->vm->stage2_mmu, LARGE_L2_GPA, LARGE_GPA, level);
+
+	for (offset = 0; offset < size; offset += 0x41100)
+		assert_delivered(r, POST, LARGE_L2_GPA + offset, LARGE_GPA + offset);
+	offset = PG_LEVEL_SIZE(level) - PAGE_SIZE;
+	assert_delivered(r, POST, LARGE_L2_GPA + offset, LARGE_GPA + offset);
+
+	/* L2 may be given less than a large page at any time. */
+	assert_status(r, POST, LARGE_L2_GPA + PAGE_SIZE - 8,
+		      HV_STATUS_INVALID_ALIGNMENT);
+	assert_not_mapped(r, LARGE_L2_GPA + PG_LEVEL_SIZE(level));
+}
+
+TEST_F(mapping, large_page_2m)
+{
+	assert_large_page_delivered(&self->r, PG_LEVEL_2M);
+}
+
+TEST_F(mapping, large_page_1g)
+{
+	if (!has_large_page(PG_LEVEL_1G))
+		SKIP(return, "no nested pages of 1 GiB");
+
+	assert_large_page_delivered(&self->r, PG_LEVEL_1G);
 }
 
 FIXTURE(signal) {
@@ -899,118 +637,6 @@ TEST_F(signal, l1_calls)
 	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_INPUT);
 }
 
-/*
- * A thread that opens and closes a gate as fast as it can, while L2 calls.  No
- * matter when a gate changes, a call is handled as a whole, here or there.
- */
-struct flipper {
-	struct relay_vm *r;
-	struct kvm_vcpu *vcpu;		/* not L2's, that one is busy */
-	void (*set_gate)(struct flipper *flipper, bool open);
-	pthread_t thread;
-	bool stop;
-	u64 nr_flips;
-};
-
-static void set_mask_gate(struct flipper *flipper, bool open)
-{
-	relay_vm_set_mask(flipper->r, open ? RELAY_ALL : 0);
-}
-
-static void set_xen_gate(struct flipper *flipper, bool open)
-{
-	struct kvm_xen_hvm_config config = {
-		.flags = open ? 0 : KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
-		.msr = open ? 0 : 0x40000200,
-	};
-
-	vm_ioctl(flipper->r->vm, KVM_XEN_HVM_CONFIG, &config);
-}
-
-static void set_guest_os_id_gate(struct flipper *flipper, bool open)
-{
-	set_guest_os_id(flipper->vcpu, open ? HYPERV_LINUX_OS_ID : 0);
-}
-
-static void *flipper_main(void *data)
-{
-	struct flipper *flipper = data;
-
-	while (!READ_ONCE(flipper->stop))
-		flipper->set_gate(flipper, flipper->nr_flips++ & 1);
-
-	return NULL;
-}
-
-FIXTURE(flip) {
-	struct relay_vm r;
-	struct kvm_vcpu *vcpu;
-	int eventfd;
-};
-
-FIXTURE_SETUP(flip)
-{
-	const char *why_not = relay_vm_create(&self->r, kvm_cpu_has_tdp());
-
-	if (why_not)
-		SKIP(return, "%s", why_not);
-
-	self->vcpu = vm_vcpu_add(self->r.vm, 1, l1_main);
-	vcpu_set_hv_cpuid(self->vcpu);
-	self->eventfd = relay_vm_add_eventfd(&self->r);
-	relay_vm_set_mask(&self->r, RELAY_ALL);
-}
-
-FIXTURE_TEARDOWN(flip)
-{
-	close(self->eventfd);
-	kvm_vm_free(self->r.vm);
-}
-
-static void test_flip(struct relay_vm *r, struct kvm_vcpu *vcpu, int fd,
-		      void (*set_gate)(struct flipper *flipper, bool open))
-{
-	struct flipper flipper = { .r = r, .vcpu = vcpu, .set_gate = set_gate };
-	u64 count = 0;
-
-	/* Enter L2 with all gates open, and have all calls made there. */
-	relay_vm_call(r, SIGNAL | FAST, CONN_ID);
-	assert_nr_signals(fd, 1);
-
-	nr_calls = NR_FLIPPED_CALLS;
-	pthread_create(&flipper.thread, NULL, flipper_main, &flipper);
-	relay_vm_call(r, SIGNAL | FAST, CONN_ID);
-	WRITE_ONCE(flipper.stop, true);
-	pthread_join(flipper.thread, NULL);
-
-	if (read(fd, &count, sizeof(count)) < 0)
-		TEST_ASSERT_EQ(errno, EAGAIN);
-	pr_info("%lu flips, %lu calls relayed, %lu reflected\n",
-		flipper.nr_flips, nr_completed, nr_reflected);
-	TEST_ASSERT(nr_completed && nr_reflected, "The gate was never seen to change");
-	TEST_ASSERT_EQ(nr_completed + nr_reflected, nr_calls);
-	TEST_ASSERT_EQ(nr_completed, count);
-	assert_outcome(r, 0, nr_reflected, 0, nr_completed);
-}
-
-TEST_F(flip, mask)
-{
-	test_flip(&self->r, self->vcpu, self->eventfd, set_mask_gate);
-}
-
-TEST_F(flip, xen_mode)
-{
-	if (!(kvm_check_cap(KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
-		SKIP(return, "no KVM_CAP_XEN_HVM");
-
-	test_flip(&self->r, self->vcpu, self->eventfd, set_xen_gate);
-}
-
-TEST_F(flip, guest_os_id)
-{
-	test_flip(&self->r, self->vcpu, self->eventfd, set_guest_os_id_gate);
-}
-
 FIXTURE(vmmcall) {
 	struct relay_vm r;
 };
@@ -1048,73 +674,139 @@ TEST_F(vmmcall, not_intercepted_by_l1)
 	assert_outcome(r, 0, 0, 1, 0);
 }
 
-/* L2 without paging: needs nested paging, and unrestricted guests on VMX. */
-FIXTURE(unpaged) {
+/*
+ * L2 in other modes than 64-bit at CPL 0: two bare instructions, one call to
+ * test, and one that surely goes to L1.
+ */
+FIXTURE(mode) {
 	struct relay_vm r;
 };
 
-FIXTURE_SETUP(unpaged)
+FIXTURE_VARIANT(mode) {
+	enum hv_l2_mode mode;
+	bool nested_paging;	/* without it, L2 can't do without paging */
+	bool relayed;
+};
+
+FIXTURE_VARIANT_ADD(mode, long_cpl3) {
+	.mode = HV_L2_LONG_CPL3,
+	.nested_paging = true,
+	.relayed = false,
+};
+
+FIXTURE_VARIANT_ADD(mode, long_cpl3_shadow_paging) {
+	.mode = HV_L2_LONG_CPL3,
+	.nested_paging = false,
+	.relayed = false,
+};
+
+FIXTURE_VARIANT_ADD(mode, compat) {
+	.mode = HV_L2_COMPAT,
+	.nested_paging = true,
+	.relayed = true,
+};
+
+FIXTURE_VARIANT_ADD(mode, compat_shadow_paging) {
+	.mode = HV_L2_COMPAT,
+	.nested_paging = false,
+	.relayed = true,
+};
+
+FIXTURE_VARIANT_ADD(mode, compat_cpl3) {
+	.mode = HV_L2_COMPAT_CPL3,
+	.nested_paging = true,
+	.relayed = false,
+};
+
+FIXTURE_VARIANT_ADD(mode, compat_cpl3_shadow_paging) {
+	.mode = HV_L2_COMPAT_CPL3,
+	.nested_paging = false,
+	.relayed = false,
+};
+
+FIXTURE_VARIANT_ADD(mode, prot32) {
+	.mode = HV_L2_PROT32,
+	.nested_paging = true,
+	.relayed = true,
+};
+
+FIXTURE_VARIANT_ADD(mode, prot32_cpl3) {
+	.mode = HV_L2_PROT32_CPL3,
+	.nested_paging = true,
+	.relayed = false,
+};
+
+FIXTURE_VARIANT_ADD(mode, real) {
+	.mode = HV_L2_REAL,
+	.nested_paging = true,
+	.relayed = false,
+};
+
+FIXTURE_SETUP(mode)
 {
 	const u8 vmcall[HYPERCALL_INSN_SIZE]  = { 0x0f, 0x01, 0xc1 };
 	const u8 vmmcall[HYPERCALL_INSN_SIZE] = { 0x0f, 0x01, 0xd9 };
-	const char *why_not = relay_vm_create(&self->r, true);
-	const u8 *insn = vmmcall;
+	const char *why_not = relay_vm_create(&self->r, variant->nested_paging);
+	const u8 *insn = kvm_cpu_has(X86_FEATURE_VMX) ? vmcall : vmmcall;
 	u8 *code;
 
 	if (why_not)
 		SKIP(return, "%s", why_not);
 
-	if (kvm_cpu_has(X86_FEATURE_VMX)) {
-		insn = vmcall;
-		if (!(kvm_get_feature_msr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32 &
-		      SECONDARY_EXEC_UNRESTRICTED_GUEST))
-			SKIP(return, "no unrestricted guest for L2");
-	}
+	if (!hv_l2_mode_is_long(variant->mode) && kvm_cpu_has(X86_FEATURE_VMX) &&
+	    !(kvm_get_feature_msr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32 &
+	      SECONDARY_EXEC_UNRESTRICTED_GUEST))
+		SKIP(return, "no unrestricted guest for L2");
 
-	/* One call to test, and one that surely goes to L1. */
 	code = addr_gpa2hva(self->r.vm, self->r.code_gpa);
 	memcpy(code, insn, HYPERCALL_INSN_SIZE);
 	memcpy(code + HYPERCALL_INSN_SIZE, insn, HYPERCALL_INSN_SIZE);
-
-	relay_vm_set_mask(&self->r, RELAY_ALL);
 }
 
-FIXTURE_TEARDOWN(unpaged)
+FIXTURE_TEARDOWN(mode)
 {
 	kvm_vm_free(self->r.vm);
 }
 
-/* A 32-bit post, with garbage in what 32-bit code can't see. */
-static void relay_vm_call32(struct relay_vm *r, enum hv_l2_mode mode)
+/* A post.  If it's a 32-bit one, with garbage in what 32-bit code can't see. */
+static void relay_vm_call_in_mode(struct relay_vm *r, enum hv_l2_mode mode)
 {
 	const u64 garbage = 0xa5a5a5a5ULL << 32;
 
 	l1_config.mode = mode;
+	l1_config.l2_code = hv_l2_mode_is_long(mode) ? CODE_GVA : r->code_gpa;
+
 	memset(&hcall_in, 0, sizeof(hcall_in));
-	hcall_in.rax = garbage | POST;
-	hcall_in.rdx = garbage;
-	hcall_in.rbx = garbage | r->msg_gpa >> 32;
-	hcall_in.rcx = garbage | (u32)r->msg_gpa;
-	hcall_in.rdi = garbage | 0x11111111;
-	hcall_in.rsi = garbage | 0x22222222;
-	hcall_in.r8 = garbage;
 	hcall_in.rflags = X86_EFLAGS_FIXED;
+	hcall_in.r8 = garbage;
+	if (hv_l2_mode_is_64_bit(mode)) {
+		hcall_in.rcx = POST;
+		hcall_in.rdx = r->msg_gpa;
+	} else {
+		hcall_in.rax = garbage | POST;
+		hcall_in.rdx = garbage;
+		hcall_in.rbx = garbage | r->msg_gpa >> 32;
+		hcall_in.rcx = garbage | (u32)r->msg_gpa;
+		hcall_in.rdi = garbage | 0x11111111;
+		hcall_in.rsi = garbage | 0x22222222;
+	}
 	relay_vm_run(r);
 }
 
-static void assert_unpaged_reflected(struct relay_vm *r, enum hv_l2_mode mode)
+static void assert_reflected_in_mode(struct relay_vm *r, enum hv_l2_mode mode)
 {
-	relay_vm_call32(r, mode);
+	relay_vm_call_in_mode(r, mode);
 	assert_outcome(r, 0, 1, 0, 0);
-	TEST_ASSERT_EQ(l1_seen.rip, 0);
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rax, (u32)POST);
+	TEST_ASSERT_EQ(l1_seen.rip, hv_l2_first_rip(&l1_config));
+	if (hv_l2_mode_is_64_bit(mode))
+		TEST_ASSERT_EQ(l1_seen.regs.rcx, POST);
+	else
+		TEST_ASSERT_EQ((u32)l1_seen.regs.rax, (u32)POST);
 }
 
-TEST_F(unpaged, prot32_delivered)
+static void assert_delivered_in_32_bit_mode(struct relay_vm *r, enum hv_l2_mode mode)
 {
-	struct relay_vm *r = &self->r;
-
-	relay_vm_call32(r, HV_L2_PROT32);
+	relay_vm_call_in_mode(r, mode);
 	assert_outcome(r, 1, 1, 0, 1);
 	TEST_ASSERT_EQ(r->exit.u.hcall.input, HVCALL_POST_MESSAGE);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], r->msg_l1_gpa);
@@ -1130,14 +822,18 @@ TEST_F(unpaged, prot32_delivered)
 	TEST_ASSERT_EQ((u32)l1_seen.regs.rsi, (u32)hcall_in.rsi);
 }
 
-TEST_F(unpaged, cpl3_reflects)
+TEST_F(mode, off_reflects)
 {
-	assert_unpaged_reflected(&self->r, HV_L2_PROT32_CPL3);
+	assert_reflected_in_mode(&self->r, variant->mode);
 }
 
-TEST_F(unpaged, real_mode_reflects)
+TEST_F(mode, on)
 {
-	assert_unpaged_reflected(&self->r, HV_L2_REAL);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+	if (variant->relayed)
+		assert_delivered_in_32_bit_mode(&self->r, variant->mode);
+	else
+		assert_reflected_in_mode(&self->r, variant->mode);
 }
 
 FIXTURE(capability) {
@@ -1225,12 +921,66 @@ TEST(capability_is_refused_without_nested)
 	kvm_vm_free(vm);
 }
 
+/* KVM_CAP_HYPERV_ENFORCE_CPUID: the privileges are those of the whole VM. */
+FIXTURE(privileges) {
+	struct relay_vm r;
+};
+
+FIXTURE_SETUP(privileges)
+{
+	const char *why_not = relay_vm_create(&self->r, kvm_cpu_has_tdp());
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	vcpu_enable_cap(self->r.vcpu, KVM_CAP_HYPERV_ENFORCE_CPUID, 1);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+}
+
+FIXTURE_TEARDOWN(privileges)
+{
+	kvm_vm_free(self->r.vm);
+}
+
+TEST_F(privileges, both_delivered)
+{
+	vcpu_set_cpuid_feature(self->r.vcpu, HV_POST_MESSAGES);
+	vcpu_set_cpuid_feature(self->r.vcpu, HV_SIGNAL_EVENTS);
+	assert_post_delivered(&self->r);
+	assert_delivered(&self->r, SIGNAL | FAST, CONN_ID, CONN_ID);
+}
+
+TEST_F(privileges, post_only)
+{
+	vcpu_set_cpuid_feature(self->r.vcpu, HV_POST_MESSAGES);
+	vcpu_clear_cpuid_feature(self->r.vcpu, HV_SIGNAL_EVENTS);
+	assert_post_delivered(&self->r);
+	assert_status(&self->r, SIGNAL | FAST, CONN_ID, HV_STATUS_ACCESS_DENIED);
+}
+
+TEST_F(privileges, signal_only)
+{
+	vcpu_clear_cpuid_feature(self->r.vcpu, HV_POST_MESSAGES);
+	vcpu_set_cpuid_feature(self->r.vcpu, HV_SIGNAL_EVENTS);
+	assert_status(&self->r, POST, self->r.msg_gpa, HV_STATUS_ACCESS_DENIED);
+	assert_delivered(&self->r, SIGNAL | FAST, CONN_ID, CONN_ID);
+}
+
+/* Without the relay, nobody but L1 has a say. */
+TEST_F(privileges, none_off_reflects)
+{
+	vcpu_clear_cpuid_feature(self->r.vcpu, HV_POST_MESSAGES);
+	vcpu_clear_cpuid_feature(self->r.vcpu, HV_SIGNAL_EVENTS);
+	relay_vm_set_mask(&self->r, 0);
+	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
+}
+
 TEST(synic_inactive_fails)
 {
 	struct relay_vm r;
 	const char *why_not;
 
-	why_not = __relay_vm_create(&r, kvm_cpu_has_tdp());
+	why_not = __relay_vm_create(&r, kvm_cpu_has_tdp(), l1_main, 1);
 	if (why_not)
 		SKIP(return, "%s", why_not);
 

@@ -24,9 +24,13 @@
 /* Input block of HvPostMessage, in bytes. */
 #define HV_POST_MESSAGE_INPUT_SIZE	256
 
+/* L2 has L1's page tables in long mode, and no paging otherwise. */
 enum hv_l2_mode {
-	HV_L2_LONG,		/* 64-bit, with L1's page tables, CPL 0 */
-	HV_L2_PROT32,		/* 32-bit protected mode, no paging, CPL 0 */
+	HV_L2_LONG,		/* 64-bit, CPL 0 */
+	HV_L2_LONG_CPL3,
+	HV_L2_COMPAT,		/* 32-bit code in long mode, CPL 0 */
+	HV_L2_COMPAT_CPL3,
+	HV_L2_PROT32,		/* 32-bit protected mode, CPL 0 */
 	HV_L2_PROT32_CPL3,
 	HV_L2_REAL,
 };
@@ -34,13 +38,15 @@ enum hv_l2_mode {
 /* What L1 is to set up; plain data, so that the host can fill it in. */
 struct hv_l1_config {
 	u64 guest_os_id;	/* HV_X64_MSR_GUEST_OS_ID while L2 runs */
-	bool enlightened;	/* use the eVMCS; SVM has its VMCB anyway */
+	bool enlightened;	/* use the eVMCS, fill in the VMCB's enlightenments */
 	bool direct_vmcs;	/* nested_flush_hypercall in the eVMCS/VMCB */
 	bool direct_assist;	/* directhypercall in the VP assist page */
 	bool no_vp_assist;	/* no such page (SVM only, the eVMCS needs it) */
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
+	bool intercept_events;	/* L1 gets interrupts and NMIs that arrive in L2 */
+	bool another;		/* L1 has an L2 already, i.e. is a hypervisor */
 	enum hv_l2_mode mode;
-	u64 l2_code_gpa;	/* L2's first instruction, for the unpaged modes */
+	u64 l2_code;		/* L2's first instruction, unless HV_L2_LONG; < 4G */
 };
 
 /*
@@ -54,52 +60,88 @@ struct hv_l1 {
 	};
 	struct hyperv_test_pages *hv;
 	bool launched;
+	struct guest_regs regs;		/* while another L2 has guest_regs */
 };
+
+static inline bool hv_l2_mode_is_long(enum hv_l2_mode mode)
+{
+	return mode <= HV_L2_COMPAT_CPL3;
+}
+
+static inline bool hv_l2_mode_is_64_bit(enum hv_l2_mode mode)
+{
+	return mode <= HV_L2_LONG_CPL3;
+}
+
+static inline u32 hv_l2_mode_cpl(enum hv_l2_mode mode)
+{
+	return mode == HV_L2_LONG_CPL3 || mode == HV_L2_COMPAT_CPL3 ||
+	       mode == HV_L2_PROT32_CPL3 ? 3 : 0;
+}
+
+/* L2's first RIP: 64-bit code has a flat CS, other code a CS at @l2_code. */
+static inline u64 hv_l2_first_rip(struct hv_l1_config *cfg)
+{
+	return hv_l2_mode_is_64_bit(cfg->mode) ? cfg->l2_code : 0;
+}
 
 static inline void __hv_l1_vmx_set_mode(struct hv_l1_config *cfg)
 {
-	u32 dpl = cfg->mode == HV_L2_PROT32_CPL3 ? 3 : 0;
-	u32 db_g = cfg->mode == HV_L2_REAL ? 0 : 0xc000;
-	u64 cr0 = get_cr0() & ~(X86_CR0_PG | X86_CR0_PE);
-	u32 data_ar = 0x93 | dpl << 5 | db_g;
-	u32 limit = db_g ? -1u : 0xffff;
+	u32 dpl = hv_l2_mode_cpl(cfg->mode);
+	bool is_64_bit = hv_l2_mode_is_64_bit(cfg->mode);
+	u32 code_db_g = is_64_bit ? 0xa000 : 0xc000;
+	u32 data_db_g = 0xc000;
+	u32 limit = -1u;
 
-	if (cfg->mode != HV_L2_REAL)
-		cr0 |= X86_CR0_PE;
+	if (!hv_l2_mode_is_long(cfg->mode)) {
+		u64 cr0 = get_cr0() & ~(X86_CR0_PG | X86_CR0_PE);
 
-	vmwrite(SECONDARY_VM_EXEC_CONTROL, vmreadz(SECONDARY_VM_EXEC_CONTROL) |
-		SECONDARY_EXEC_UNRESTRICTED_GUEST);
-	vmwrite(VM_ENTRY_CONTROLS, vmreadz(VM_ENTRY_CONTROLS) &
-		~VM_ENTRY_IA32E_MODE);
-	vmwrite(GUEST_IA32_EFER, 0);
-	vmwrite(GUEST_CR0, cr0);
+		if (cfg->mode == HV_L2_REAL) {
+			code_db_g = 0;
+			data_db_g = 0;
+			limit = 0xffff;
+		} else {
+			cr0 |= X86_CR0_PE;
+		}
+
+		vmwrite(SECONDARY_VM_EXEC_CONTROL,
+			vmreadz(SECONDARY_VM_EXEC_CONTROL) |
+			SECONDARY_EXEC_UNRESTRICTED_GUEST);
+		vmwrite(VM_ENTRY_CONTROLS, vmreadz(VM_ENTRY_CONTROLS) &
+			~VM_ENTRY_IA32E_MODE);
+		vmwrite(GUEST_IA32_EFER, 0);
+		vmwrite(GUEST_CR0, cr0);
+	}
 
 	vmwrite(GUEST_CS_SELECTOR, 8 | dpl);
-	vmwrite(GUEST_CS_BASE, cfg->l2_code_gpa);
+	vmwrite(GUEST_CS_BASE, is_64_bit ? 0 : cfg->l2_code);
 	vmwrite(GUEST_CS_LIMIT, limit);
-	vmwrite(GUEST_CS_AR_BYTES, 0x9b | dpl << 5 | db_g);
+	vmwrite(GUEST_CS_AR_BYTES, 0x9b | dpl << 5 | code_db_g);
 	vmwrite(GUEST_SS_SELECTOR, 16 | dpl);
 	vmwrite(GUEST_SS_LIMIT, limit);
-	vmwrite(GUEST_SS_AR_BYTES, data_ar);
+	vmwrite(GUEST_SS_AR_BYTES, 0x93 | dpl << 5 | data_db_g);
 	vmwrite(GUEST_DS_SELECTOR, 16 | dpl);
 	vmwrite(GUEST_DS_LIMIT, limit);
-	vmwrite(GUEST_DS_AR_BYTES, data_ar);
+	vmwrite(GUEST_DS_AR_BYTES, 0x93 | dpl << 5 | data_db_g);
 	vmwrite(GUEST_ES_AR_BYTES, 0x10000);
 	vmwrite(GUEST_FS_AR_BYTES, 0x10000);
 	vmwrite(GUEST_GS_AR_BYTES, 0x10000);
-	vmwrite(GUEST_RIP, 0);
+	vmwrite(GUEST_RIP, hv_l2_first_rip(cfg));
 }
 
 static inline void __hv_l1_svm_set_mode(struct vmcb_save_area *save,
 					struct hv_l1_config *cfg)
 {
-	u32 dpl = cfg->mode == HV_L2_PROT32_CPL3 ? 3 : 0;
+	u32 dpl = hv_l2_mode_cpl(cfg->mode);
+	bool is_64_bit = hv_l2_mode_is_64_bit(cfg->mode);
 	u32 attrib = SVM_SELECTOR_S_MASK | SVM_SELECTOR_P_MASK |
 		     dpl << SVM_SELECTOR_DPL_SHIFT;
 	u32 limit = 0xffff;
 
-	save->cr0 &= ~(X86_CR0_PG | X86_CR0_PE);
-	save->efer &= ~(EFER_LME | EFER_LMA);
+	if (!hv_l2_mode_is_long(cfg->mode)) {
+		save->cr0 &= ~(X86_CR0_PG | X86_CR0_PE);
+		save->efer &= ~(EFER_LME | EFER_LMA);
+	}
 	if (cfg->mode != HV_L2_REAL) {
 		save->cr0 |= X86_CR0_PE;
 		attrib |= SVM_SELECTOR_DB_MASK | SVM_SELECTOR_G_MASK;
@@ -107,16 +149,20 @@ static inline void __hv_l1_svm_set_mode(struct vmcb_save_area *save,
 	}
 
 	save->cs.selector = 8 | dpl;
-	save->cs.base = cfg->l2_code_gpa;
+	save->cs.base = is_64_bit ? 0 : cfg->l2_code;
 	save->cs.limit = limit;
 	save->cs.attrib = attrib | 0xb;
+	if (is_64_bit) {
+		save->cs.attrib &= ~SVM_SELECTOR_DB_MASK;
+		save->cs.attrib |= SVM_SELECTOR_L_MASK;
+	}
 	save->ss.selector = 16 | dpl;
 	save->ss.limit = limit;
 	save->ss.attrib = attrib | 0x3;
 	save->ds = save->ss;
 	save->es = save->ss;
 	save->cpl = dpl;
-	save->rip = 0;
+	save->rip = hv_l2_first_rip(cfg);
 }
 
 /*
@@ -130,7 +176,8 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 	if (!this_cpu_has(X86_FEATURE_VMX)) {
 		struct hv_vmcb_enlightenments *enl = &l1->svm->vmcb->control.hv_enlightenments;
 
-		enl->hv_enlightenments_control.nested_flush_hypercall = cfg->direct_vmcs;
+		enl->hv_enlightenments_control.nested_flush_hypercall =
+			cfg->enlightened && cfg->direct_vmcs;
 	} else if (cfg->enlightened) {
 		current_evmcs->hv_enlightenments_control.nested_flush_hypercall =
 			cfg->direct_vmcs;
@@ -146,8 +193,9 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 }
 
 /*
- * Become a hypervisor and prepare L2, which starts at @l2_code with a stack of
- * its own; @cfg->mode other than HV_L2_LONG starts at @cfg->l2_code_gpa.
+ * Become a hypervisor, unless @cfg->another, and prepare L2, which starts at
+ * @l2_code with a stack of its own; with @cfg->mode other than HV_L2_LONG, it
+ * starts at @cfg->l2_code.
  */
 static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 			      void *l2_code)
@@ -161,7 +209,8 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 	if (this_cpu_has(X86_FEATURE_VMX)) {
 		if (cfg->enlightened)
 			evmcs_enable();
-		GUEST_ASSERT(prepare_for_vmx_operation(l1->vmx));
+		if (!cfg->another)
+			GUEST_ASSERT(prepare_for_vmx_operation(l1->vmx));
 		if (cfg->enlightened)
 			GUEST_ASSERT(load_evmcs(hv));
 		else
@@ -169,6 +218,10 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 		prepare_vmcs(l1->vmx, l2_code);
 		if (cfg->mode != HV_L2_LONG)
 			__hv_l1_vmx_set_mode(cfg);
+		if (cfg->intercept_events)
+			vmwrite(PIN_BASED_VM_EXEC_CONTROL,
+				vmreadz(PIN_BASED_VM_EXEC_CONTROL) |
+				PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING);
 		if (cfg->enlightened) {
 			current_evmcs->partition_assist_page = hv->partition_assist_gpa;
 			current_evmcs->hv_vm_id = 1;
@@ -181,15 +234,39 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 		generic_svm_setup(l1->svm, l2_code);
 		if (cfg->mode != HV_L2_LONG)
 			__hv_l1_svm_set_mode(&vmcb->save, cfg);
+		/* As on VMX, where there is no choice. */
+		vmcb->control.intercept |= BIT_ULL(INTERCEPT_CPUID);
 		if (cfg->no_intercept)
 			vmcb->control.intercept &= ~BIT_ULL(INTERCEPT_VMMCALL);
-		enl->partition_assist_page = hv->partition_assist_gpa;
-		enl->hv_vm_id = 1;
-		enl->hv_vp_id = 1;
+		if (cfg->intercept_events)
+			vmcb->control.intercept |= BIT_ULL(INTERCEPT_INTR) |
+						   BIT_ULL(INTERCEPT_NMI);
+		if (cfg->enlightened) {
+			enl->partition_assist_page = hv->partition_assist_gpa;
+			enl->hv_vm_id = 1;
+			enl->hv_vp_id = 1;
+		}
 	}
 
 	hv_l1_authorize(l1, cfg);
 	l1->launched = false;
+}
+
+/*
+ * Let hv_l1_*() be about the L2 of @to instead of that of @from.  Both have
+ * their own pages, except for the VP assist page, of which there is one per
+ * vCPU.
+ */
+static inline void hv_l1_switch(struct hv_l1 *from, struct hv_l1 *to)
+{
+	from->regs = guest_regs;
+	guest_regs = to->regs;
+
+	if (this_cpu_has(X86_FEATURE_VMX)) {
+		evmcs_vmptrld(to->hv->enlightened_vmcs_gpa, to->hv->enlightened_vmcs);
+		/* KVM has but one VMCS for all of L1's: it is a new one again. */
+		to->launched = false;
+	}
 }
 
 /* Run L2 until it exits to L1.  Fails the test if L2 can't be entered. */
@@ -221,6 +298,41 @@ static inline bool hv_l1_exit_is_hcall(struct hv_l1 *l1)
 					 EXIT_REASON_VMCALL : SVM_EXIT_VMMCALL);
 }
 
+/* Did L2 exit to L1 because of CPUID?  L2 may use that to give control to L1. */
+static inline bool hv_l1_exit_is_cpuid(struct hv_l1 *l1)
+{
+	return hv_l1_exit_reason(l1) == (this_cpu_has(X86_FEATURE_VMX) ?
+					 EXIT_REASON_CPUID : SVM_EXIT_CPUID);
+}
+
+/* Did L2 exit to L1 because of an interrupt? */
+static inline bool hv_l1_exit_is_intr(struct hv_l1 *l1)
+{
+	return hv_l1_exit_reason(l1) == (this_cpu_has(X86_FEATURE_VMX) ?
+					 EXIT_REASON_EXTERNAL_INTERRUPT :
+					 SVM_EXIT_INTR);
+}
+
+/* Did L2 exit to L1 because of an NMI?  There are no exceptions that exit. */
+static inline bool hv_l1_exit_is_nmi(struct hv_l1 *l1)
+{
+	return hv_l1_exit_reason(l1) == (this_cpu_has(X86_FEATURE_VMX) ?
+					 EXIT_REASON_EXCEPTION_NMI :
+					 SVM_EXIT_NMI);
+}
+
+/* Did L2 exit to L1 after its TLB flush hypercall, as L1 had asked for? */
+static inline bool hv_l1_exit_is_tlb_flush(struct hv_l1 *l1)
+{
+	if (this_cpu_has(X86_FEATURE_VMX))
+		return vmreadz(VM_EXIT_REASON) ==
+		       HV_VMX_SYNTHETIC_EXIT_REASON_TRAP_AFTER_FLUSH;
+
+	return l1->svm->vmcb->control.exit_code == HV_SVM_EXITCODE_ENL &&
+	       l1->svm->vmcb->control.exit_info_1 ==
+	       HV_SVM_ENL_EXITCODE_TRAP_AFTER_FLUSH;
+}
+
 static inline u64 hv_l1_get_rip(struct hv_l1 *l1)
 {
 	if (this_cpu_has(X86_FEATURE_VMX))
@@ -237,19 +349,23 @@ static inline void hv_l1_set_rip(struct hv_l1 *l1, u64 rip)
 		l1->svm->vmcb->save.rip = rip;
 }
 
-/* Host side: allocate what hv_l1_init() needs, as two arguments for guest code. */
-static inline void vcpu_alloc_hv_l1(struct kvm_vcpu *vcpu, gva_t *nested_gva,
-				    gva_t *hv_gva)
+/* Host side: let the vCPU be that of an L1. */
+static inline void hv_l1_enable(struct kvm_vcpu *vcpu)
 {
 	vcpu_set_hv_cpuid(vcpu);
-	if (kvm_cpu_has(X86_FEATURE_VMX)) {
+	if (kvm_cpu_has(X86_FEATURE_VMX))
 		vcpu_enable_evmcs(vcpu);
-		vcpu_alloc_vmx(vcpu->vm, nested_gva);
-	} else {
-		vcpu_alloc_svm(vcpu->vm, nested_gva);
-	}
-	vcpu_alloc_hyperv_test_pages(vcpu->vm, hv_gva);
 	vcpu_set_msr(vcpu, HV_X64_MSR_VP_INDEX, vcpu->id);
+}
+
+/* Host side: allocate what hv_l1_init() needs, as two arguments for guest code. */
+static inline void vm_alloc_hv_l1(struct kvm_vm *vm, gva_t *nested_gva, gva_t *hv_gva)
+{
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		vcpu_alloc_vmx(vm, nested_gva);
+	else
+		vcpu_alloc_svm(vm, nested_gva);
+	vcpu_alloc_hyperv_test_pages(vm, hv_gva);
 }
 
 #endif /* SELFTEST_KVM_HYPERV_NESTED_H */

@@ -1,0 +1,947 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests for KVM_CAP_NESTED_HYPERV_HCALL_RELAY: what may happen around a call of
+ * L2, see hyperv_nested_relay_test for the calls as such.  Userspace and other
+ * vCPUs change what the decision depends on, userspace saves and restores the
+ * VM, interrupts arrive, and L1 makes calls of its own and has another L2.
+ */
+#include <pthread.h>
+#include <unistd.h>
+
+#include "kvm_test_harness.h"
+#include "apic.h"
+#include "hyperv_nested_relay.h"
+#include "smm.h"
+
+/* How many calls to make while something else changes. */
+#define NR_MASK_CALLS		100000
+#define NR_GATE_CALLS		20000
+#define NR_DELIVERED_CALLS	10000
+
+/*
+ * A thread that opens and closes a gate as fast as it can, while L2 calls.  No
+ * matter when a gate changes, a call is handled as a whole, here or there.
+ */
+struct flipper {
+	struct relay_vm *r;
+	struct kvm_vcpu *vcpu;		/* not L2's, that one is busy */
+	void (*set_gate)(struct flipper *flipper, bool open);
+	pthread_t thread;
+	bool stop;
+	u64 nr_flips;
+};
+
+static void set_mask_gate(struct flipper *flipper, bool open)
+{
+	relay_vm_set_mask(flipper->r, open ? RELAY_ALL : 0);
+}
+
+static void set_xen_gate(struct flipper *flipper, bool open)
+{
+	struct kvm_xen_hvm_config config = {
+		.flags = open ? 0 : KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
+		.msr = open ? 0 : 0x40000200,
+	};
+
+	vm_ioctl(flipper->r->vm, KVM_XEN_HVM_CONFIG, &config);
+}
+
+static void set_guest_os_id_gate(struct flipper *flipper, bool open)
+{
+	set_guest_os_id(flipper->vcpu, open ? HYPERV_LINUX_OS_ID : 0);
+}
+
+static void *flipper_main(void *data)
+{
+	struct flipper *flipper = data;
+
+	while (!READ_ONCE(flipper->stop))
+		flipper->set_gate(flipper, flipper->nr_flips++ & 1);
+
+	return NULL;
+}
+
+FIXTURE(flip) {
+	struct relay_vm r;
+	struct kvm_vcpu *vcpu;
+	int eventfd;
+};
+
+FIXTURE_SETUP(flip)
+{
+	const char *why_not = relay_vm_create(&self->r, kvm_cpu_has_tdp());
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+
+	self->vcpu = vm_vcpu_add(self->r.vm, 1, l1_main);
+	vcpu_set_hv_cpuid(self->vcpu);
+	self->eventfd = relay_vm_add_eventfd(&self->r);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+}
+
+FIXTURE_TEARDOWN(flip)
+{
+	close(self->eventfd);
+	kvm_vm_free(self->r.vm);
+}
+
+static u64 read_signals(int fd)
+{
+	u64 count = 0;
+
+	if (read(fd, &count, sizeof(count)) < 0)
+		TEST_ASSERT_EQ(errno, EAGAIN);
+	return count;
+}
+
+/* Make @nr calls, signals that KVM completes or posts that userspace answers. */
+static void test_flip(struct relay_vm *r, struct kvm_vcpu *vcpu, int fd, u64 nr,
+		      bool posts, void (*set_gate)(struct flipper *flipper, bool open))
+{
+	struct flipper flipper = { .r = r, .vcpu = vcpu, .set_gate = set_gate };
+	u64 control = posts ? POST : SIGNAL | FAST;
+	u64 input = posts ? r->msg_gpa : CONN_ID;
+	u64 relayed;
+
+	/* Enter L2 with all gates open, and have all calls made there. */
+	relay_vm_call(r, control, input);
+	assert_outcome(r, posts, 0, 0, 1);
+	TEST_ASSERT_EQ(read_signals(fd), !posts);
+
+	nr_calls = nr;
+	pthread_create(&flipper.thread, NULL, flipper_main, &flipper);
+	relay_vm_call(r, control, input);
+	WRITE_ONCE(flipper.stop, true);
+	pthread_join(flipper.thread, NULL);
+
+	relayed = posts ? outcomes.replied : outcomes.success;
+	pr_info("%lu flips, %lu calls relayed, %lu reflected\n",
+		flipper.nr_flips, relayed, outcomes.reflected);
+	TEST_ASSERT(relayed && outcomes.reflected, "The gate was never seen to change");
+	TEST_ASSERT_EQ(relayed + outcomes.reflected, nr_calls);
+	TEST_ASSERT_EQ(read_signals(fd), outcomes.success);
+	assert_outcome(r, outcomes.replied, outcomes.reflected, 0, relayed);
+}
+
+TEST_F_TIMEOUT(flip, mask, 240)
+{
+	test_flip(&self->r, self->vcpu, self->eventfd, NR_MASK_CALLS, false,
+		  set_mask_gate);
+}
+
+TEST_F_TIMEOUT(flip, mask_of_posts, 240)
+{
+	test_flip(&self->r, self->vcpu, self->eventfd, NR_DELIVERED_CALLS, true,
+		  set_mask_gate);
+}
+
+TEST_F_TIMEOUT(flip, xen_mode, 240)
+{
+	if (!(kvm_check_cap(KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
+		SKIP(return, "no KVM_CAP_XEN_HVM");
+
+	test_flip(&self->r, self->vcpu, self->eventfd, NR_GATE_CALLS, false,
+		  set_xen_gate);
+}
+
+TEST_F_TIMEOUT(flip, guest_os_id, 240)
+{
+	test_flip(&self->r, self->vcpu, self->eventfd, NR_GATE_CALLS, false,
+		  set_guest_os_id_gate);
+}
+
+/*
+ * L1's other vCPU moves L2's page between two pages and nowhere, without telling
+ * anybody, while L2 posts it.  KVM must come up with one of these.
+ */
+#define PTE_GVA		0x20000000ULL
+#define MOVING_OFFSET	0x40
+
+static u64 *moving_pte;
+static u64 moving_values[3];
+static bool stop_moving;
+
+static void mover_main(void)
+{
+	u32 eax, ebx, ecx, edx;
+	u64 i;
+
+	for (i = 0; !READ_ONCE(stop_moving); i++) {
+		WRITE_ONCE(*moving_pte, moving_values[i % ARRAY_SIZE(moving_values)]);
+		/* Not every emulator interrupts a guest that never exits. */
+		if (!(i % 64))
+			cpuid(0, &eax, &ebx, &ecx, &edx);
+	}
+
+	GUEST_DONE();
+}
+
+static void *mover_thread(void *vcpu)
+{
+	vcpu_run(vcpu);
+	TEST_ASSERT_EQ(get_ucall(vcpu, NULL), UCALL_DONE);
+	return NULL;
+}
+
+static u64 nr_posts_of_page[2];
+
+static void check_page_of_post(struct relay_vm *r)
+{
+	gpa_t gpa = r->exit.u.hcall.params[0];
+	u64 page = (gpa - r->msg_l1_gpa) / PAGE_SIZE;
+	u8 *payload;
+	int i;
+
+	TEST_ASSERT(page < ARRAY_SIZE(nr_posts_of_page) &&
+		    gpa % PAGE_SIZE == MOVING_OFFSET,
+		    "L2's message is not at 0x%lx", gpa);
+	payload = addr_gpa2hva(r->vm, gpa);
+	for (i = 0; i < HV_POST_MESSAGE_INPUT_SIZE; i++)
+		TEST_ASSERT_EQ(payload[i], 'a' + page);
+	nr_posts_of_page[page]++;
+}
+
+FIXTURE(moving_page) {
+	struct relay_vm r;
+	struct kvm_vcpu *vcpu;
+};
+
+FIXTURE_SETUP(moving_page)
+{
+	const char *why_not = relay_vm_create(&self->r, true);
+	struct relay_vm *r = &self->r;
+	u64 *pte;
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+
+	self->vcpu = vm_vcpu_add(r->vm, 1, mover_main);
+	memset(addr_gpa2hva(r->vm, r->msg_l1_gpa), 'a', PAGE_SIZE);
+	memset(addr_gpa2hva(r->vm, r->msg_l1_gpa + PAGE_SIZE), 'b', PAGE_SIZE);
+
+	pte = tdp_get_pte(r->vm, MSG_L2_GPA);
+	virt_pg_map(r->vm, PTE_GVA, addr_hva2gpa(r->vm, pte) & PAGE_MASK);
+	moving_pte = (u64 *)(PTE_GVA + ((u64)pte & ~PAGE_MASK));
+	moving_values[0] = *pte;
+	moving_values[1] = *pte + PAGE_SIZE;
+	moving_values[2] = 0;
+	sync_global_to_guest(r->vm, moving_pte);
+	sync_global_to_guest(r->vm, moving_values);
+	sync_global_to_guest(r->vm, stop_moving);
+	relay_vm_set_mask(r, RELAY_ALL);
+}
+
+FIXTURE_TEARDOWN(moving_page)
+{
+	kvm_vm_free(self->r.vm);
+}
+
+TEST_F_TIMEOUT(moving_page, post_is_of_one_page, 240)
+{
+	struct relay_vm *r = &self->r;
+	pthread_t thread;
+
+	/* Let L2 run once, so that it needs nothing that moves. */
+	assert_post_delivered(r);
+
+	r->in_exit = check_page_of_post;
+	nr_calls = NR_DELIVERED_CALLS;
+	pthread_create(&thread, NULL, mover_thread, self->vcpu);
+	relay_vm_call(r, POST, r->msg_gpa + MOVING_OFFSET);
+	stop_moving = true;
+	sync_global_to_guest(r->vm, stop_moving);
+	pthread_join(thread, NULL);
+
+	pr_info("%lu posts of one page, %lu of the other, %lu not mapped\n",
+		nr_posts_of_page[0], nr_posts_of_page[1], outcomes.invalid);
+	TEST_ASSERT(nr_posts_of_page[0] && nr_posts_of_page[1] && outcomes.invalid,
+		    "The page was never seen to move");
+	TEST_ASSERT_EQ(outcomes.replied, r->delivered);
+	TEST_ASSERT_EQ(outcomes.replied + outcomes.invalid, nr_calls);
+	assert_outcome(r, outcomes.replied, 0, 0, nr_calls);
+}
+
+/*
+ * A script: L1 and two L2s, of which L1 authorizes only the first, make calls in
+ * turn.  After its call, L2 gives control to L1 by CPUID, an exit that the relay
+ * has nothing to do with.
+ */
+enum caller {
+	L2_A,
+	L2_B,
+	L1,
+};
+
+/* Where the host gets a look, if it wants one. */
+enum stage {
+	BEFORE_CALL,
+	AFTER_CALL,
+	IN_L1,
+	END_OF_SCRIPT,
+};
+
+enum outcome {
+	DELIVERED,
+	COMPLETED,	/* by KVM, with HV_STATUS_SUCCESS */
+	REFLECTED,
+};
+
+struct step {
+	enum caller caller;
+	u64 control, input, output;
+	bool exit_after_flush;	/* what L1 asks for in the partition assist page */
+	enum outcome want;
+	u64 param;		/* if delivered, what userspace is to see */
+
+	/* What came of it. */
+	u64 rax;
+	u64 rip;		/* of the call, if reflected */
+	u64 nr_reflected, nr_flush_exits;
+	u64 nr_delivered;	/* noted by the host */
+};
+
+/* An event that arrived in L2, as L1 sees it, or L2 if L1 doesn't intercept it. */
+struct event {
+	u64 count;
+	u64 rip, rax;
+};
+
+#define MAX_STEPS	16
+
+/* Shared with guest code. */
+static struct step script[MAX_STEPS];
+static u64 nr_steps, cur_step;
+static bool want_stages;
+static struct event l1_event, l2_event;
+static u64 nr_l1_handled;
+
+#define EVENT_VECTOR	0x40
+
+static void guest_stage(enum stage stage)
+{
+	if (want_stages || stage == END_OF_SCRIPT)
+		GUEST_SYNC(stage);
+}
+
+static noinline u64 hypercall(u64 control, u64 input, u64 output)
+{
+	register u64 r8 asm("r8") = output;
+	u64 rax = 0xdead;
+
+	if (hcall_is_vmmcall)
+		asm volatile("vmmcall" : "+a"(rax)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	else
+		asm volatile("vmcall" : "+a"(rax)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	return rax;
+}
+
+static void make_call(void)
+{
+	struct step *step = &script[cur_step];
+
+	guest_stage(BEFORE_CALL);
+	step->rax = hypercall(step->control, step->input, step->output);
+	guest_stage(AFTER_CALL);
+}
+
+static void script_l2_main(void)
+{
+	u32 eax, ebx, ecx, edx;
+
+	/* For interrupts, if L1 doesn't intercept them. */
+	sti();
+	for (;;) {
+		make_call();
+		cpuid(0, &eax, &ebx, &ecx, &edx);
+	}
+}
+
+/* In L1 after an exit, or in L2.  Neither says EOI, L1 does at the script's end. */
+static __attribute__((target("general-regs-only"))) void event_handler(struct ex_regs *regs)
+{
+	if (l1_event.count) {
+		nr_l1_handled++;
+	} else {
+		l2_event.count++;
+		l2_event.rip = regs->rip;
+		l2_event.rax = regs->rax;
+	}
+}
+
+static void run_l2(struct hv_l1 *l1, struct step *step)
+{
+	*(u32 *)l1->hv->partition_assist = step->exit_after_flush;
+
+	for (;;) {
+		hv_l1_enter(l1);
+
+		if (hv_l1_exit_is_cpuid(l1)) {
+			hv_l1_set_rip(l1, hv_l1_get_rip(l1) + 2);
+			return;
+		} else if (hv_l1_exit_is_hcall(l1)) {
+			step->nr_reflected++;
+			step->rip = hv_l1_get_rip(l1);
+			guest_regs.rax = REFLECTED_RAX;
+			hv_l1_set_rip(l1, step->rip + HYPERCALL_INSN_SIZE);
+		} else if (hv_l1_exit_is_tlb_flush(l1)) {
+			step->nr_flush_exits++;
+		} else if (hv_l1_exit_is_intr(l1) || hv_l1_exit_is_nmi(l1)) {
+			l1_event.count++;
+			l1_event.rip = hv_l1_get_rip(l1);
+			l1_event.rax = guest_regs.rax;
+			/*
+			 * Take it.  It is still pending, but for an NMI on VMX,
+			 * which blocks others until IRET.
+			 */
+			if (!this_cpu_has(X86_FEATURE_VMX))
+				asm volatile("stgi");
+			else if (hv_l1_exit_is_nmi(l1))
+				asm volatile("int $2");
+			sti_nop_cli();
+		} else {
+			GUEST_FAIL("Unexpected exit 0x%lx", hv_l1_exit_reason(l1));
+		}
+	}
+}
+
+static void script_l1_main(void *nested_a, struct hyperv_test_pages *hv_a,
+			   void *nested_b, struct hyperv_test_pages *hv_b)
+{
+	struct hv_l1_config config[] = { l1_config, l1_config };
+	struct hv_l1 l1[] = {
+		{ .vmx = nested_a, .hv = hv_a },
+		{ .vmx = nested_b, .hv = hv_b },
+	};
+	enum caller cur = L2_A;
+	struct step *step;
+
+	x2apic_enable();
+
+	/* There's one VP assist page, by which L1 consents for both. */
+	hv_b->vp_assist = hv_a->vp_assist;
+	hv_b->vp_assist_gpa = hv_a->vp_assist_gpa;
+	config[L2_B].another = true;
+	config[L2_B].direct_vmcs = false;
+
+	hv_l1_init(&l1[L2_A], &config[L2_A], script_l2_main);
+	l1[L2_A].regs = guest_regs;
+	hv_l1_init(&l1[L2_B], &config[L2_B], script_l2_main);
+	hv_l1_switch(&l1[L2_B], &l1[L2_A]);
+
+	for (;;) {
+		for (cur_step = 0; cur_step < nr_steps; cur_step++) {
+			step = &script[cur_step];
+			guest_stage(IN_L1);
+			if (step->caller == L1) {
+				make_call();
+				continue;
+			}
+			if (cur != step->caller)
+				hv_l1_switch(&l1[cur], &l1[step->caller]);
+			cur = step->caller;
+			run_l2(&l1[cur], step);
+		}
+		if (l1_event.count || l2_event.count)
+			x2apic_write_reg(APIC_EOI, 0);
+		guest_stage(END_OF_SCRIPT);
+	}
+}
+
+struct script_vm {
+	struct relay_vm r;
+
+	/* Called when the guest is at a stage, if not NULL. */
+	void (*at_stage)(struct script_vm *s, enum stage stage);
+	/* Called before userspace lets L2, or L1, see the result of its call. */
+	void (*in_exit)(struct script_vm *s);
+
+	u64 nr_smis;
+};
+
+#define SMRAM_GPA	0x1000000
+#define SMI_PORT	0xe
+
+static const char *script_vm_create(struct script_vm *s)
+{
+	/* Runs in real mode: in %al, SMI_PORT; rsm */
+	static const u8 smi_handler[] = { 0xe4, SMI_PORT, 0x0f, 0xaa };
+	struct relay_vm *r = &s->r;
+	const char *why_not;
+
+	memset(s, 0, sizeof(*s));
+	why_not = __relay_vm_create(r, kvm_cpu_has_tdp(), script_l1_main, 2);
+	if (why_not)
+		return why_not;
+
+	vcpu_enable_cap(r->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	vm_install_exception_handler(r->vm, EVENT_VECTOR, event_handler);
+	vm_install_exception_handler(r->vm, NMI_VECTOR, event_handler);
+	if (kvm_has_cap(KVM_CAP_X86_SMM))
+		setup_smram(r->vm, r->vcpu, SMRAM_GPA, smi_handler,
+			    sizeof(smi_handler));
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	return NULL;
+}
+
+static void script_vm_note_exit(struct script_vm *s)
+{
+	struct relay_vm *r = &s->r;
+	struct step *step;
+
+	relay_vm_record_exit(r);
+
+	sync_global_from_guest(r->vm, cur_step);
+	step = &script[cur_step];
+	step->nr_delivered++;
+	TEST_ASSERT_EQ(r->exit.u.hcall.input, step->control & ~HV_HYPERCALL_NESTED);
+	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], step->param);
+	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], step->output);
+
+	if (s->in_exit)
+		s->in_exit(s);
+}
+
+/* Run @steps to their end, and check that each came out as it is to. */
+static void script_vm_run(struct script_vm *s, const struct step *steps, u64 nr)
+{
+	u64 delivered[MAX_STEPS], nr_kept = 0, i;
+	struct relay_vm *r = &s->r;
+	struct kvm_run *run;
+	struct ucall uc;
+
+	TEST_ASSERT(nr <= MAX_STEPS, "Too many steps");
+	memset(script, 0, sizeof(script));
+	memcpy(script, steps, nr * sizeof(*steps));
+	memset(&l1_event, 0, sizeof(l1_event));
+	memset(&l2_event, 0, sizeof(l2_event));
+	nr_l1_handled = 0;
+	nr_steps = nr;
+	want_stages = !!s->at_stage;
+	s->nr_smis = 0;
+	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
+
+	sync_global_to_guest(r->vm, l1_config);
+	sync_global_to_guest(r->vm, script);
+	sync_global_to_guest(r->vm, nr_steps);
+	sync_global_to_guest(r->vm, want_stages);
+	sync_global_to_guest(r->vm, l1_event);
+	sync_global_to_guest(r->vm, l2_event);
+	sync_global_to_guest(r->vm, nr_l1_handled);
+	sync_global_to_guest(r->vm, nr_uds);
+	sync_global_to_guest(r->vm, hcall_is_vmmcall);
+
+	for (;;) {
+		vcpu_run(r->vcpu);
+		run = r->vcpu->run;
+
+		if (run->exit_reason == KVM_EXIT_HYPERV) {
+			script_vm_note_exit(s);
+			continue;
+		}
+		if (run->exit_reason == KVM_EXIT_IO && run->io.port == SMI_PORT) {
+			s->nr_smis++;
+			continue;
+		}
+
+		switch (get_ucall(r->vcpu, &uc)) {
+		case UCALL_SYNC:
+			break;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+		default:
+			TEST_FAIL("Unexpected exit reason: %s",
+				  exit_reason_str(run->exit_reason));
+		}
+		if (uc.args[1] == END_OF_SCRIPT)
+			break;
+		s->at_stage(s, uc.args[1]);
+	}
+
+	for (i = 0; i < nr; i++)
+		delivered[i] = script[i].nr_delivered;
+	sync_global_from_guest(r->vm, script);
+	sync_global_from_guest(r->vm, l1_event);
+	sync_global_from_guest(r->vm, l2_event);
+	sync_global_from_guest(r->vm, nr_l1_handled);
+	sync_global_from_guest(r->vm, nr_uds);
+	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
+
+	for (i = 0; i < nr; i++) {
+		struct step *step = &script[i];
+		u64 rax = step->want == DELIVERED ? REPLY :
+			  step->want == REFLECTED ? REFLECTED_RAX : HV_STATUS_SUCCESS;
+
+		TEST_ASSERT(delivered[i] == (step->want == DELIVERED) &&
+			    step->nr_reflected == (step->want == REFLECTED) &&
+			    step->nr_flush_exits == step->exit_after_flush &&
+			    step->rax == rax,
+			    "Step %lu: delivered %lu, reflected %lu, flush exits %lu, RAX 0x%lx (wanted 0x%lx)",
+			    i, delivered[i], step->nr_reflected,
+			    step->nr_flush_exits, step->rax, rax);
+		if (step->caller != L1 && step->want != REFLECTED &&
+		    step->control & HV_HYPERCALL_NESTED)
+			nr_kept++;
+	}
+	TEST_ASSERT_EQ(r->nr_kept, nr_kept);
+	TEST_ASSERT_EQ(nr_uds, 0);
+}
+
+FIXTURE(script) {
+	struct script_vm s;
+	int eventfd;
+};
+
+FIXTURE_SETUP(script)
+{
+	const char *why_not = script_vm_create(&self->s);
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	self->eventfd = relay_vm_add_eventfd(&self->s.r);
+}
+
+FIXTURE_TEARDOWN(script)
+{
+	close(self->eventfd);
+	kvm_vm_free(self->s.r.vm);
+}
+
+/* Steps, as an initializer; @r is the VM. */
+#define L2_POST(l2)	{ .caller = l2, .control = POST,			\
+			  .input = r->msg_gpa + 0x80, .output = 0x1234,	\
+			  .param = r->msg_l1_gpa + 0x80, .want = DELIVERED }
+#define L2_SIGNAL(l2)	{ .caller = l2, .control = SIGNAL | FAST,		\
+			  .input = CONN_ID, .want = COMPLETED }
+#define L1_POST		{ .caller = L1, .control = HVCALL_POST_MESSAGE,		\
+			  .input = r->msg_l1_gpa + 0x100,			\
+			  .param = r->msg_l1_gpa + 0x100, .want = DELIVERED }
+#define L1_SIGNAL	{ .caller = L1, .control = HVCALL_SIGNAL_EVENT | FAST,	\
+			  .input = CONN_ID, .want = COMPLETED }
+#define L2_REFLECTED(l2, code)							\
+			{ .caller = l2, .control = code,			\
+			  .input = r->msg_gpa, .want = REFLECTED }
+#define L2_FLUSH(l2, exit)							\
+			{ .caller = l2, .exit_after_flush = exit,		\
+			  .control = HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE | FAST,	\
+			  .output = HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES |	\
+				    HV_FLUSH_ALL_PROCESSORS,			\
+			  .want = COMPLETED }
+
+TEST_F(script, l1_and_l2_alternate)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L1_POST, L2_POST(L2_A), L1_POST, L1_SIGNAL, L2_SIGNAL(L2_A),
+		L2_REFLECTED(L2_A, HVCALL_POST_MESSAGE), L1_POST, L2_POST(L2_A),
+		L2_POST(L2_A), L1_SIGNAL,
+	};
+
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+	TEST_ASSERT_EQ(read_signals(self->eventfd), 3);
+	relay_vm_set_mask(r, 0);
+	script_vm_run(&self->s, (struct step []) {
+			L1_POST, L2_REFLECTED(L2_A, POST), L1_POST, L1_SIGNAL,
+			L2_REFLECTED(L2_A, SIGNAL | FAST), L1_POST,
+		      }, 6);
+	TEST_ASSERT_EQ(read_signals(self->eventfd), 1);
+}
+
+/* L1's consent is one L2's, whoever ran before it. */
+TEST_F(script, two_l2s_one_authorized)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_POST(L2_A), L2_REFLECTED(L2_B, POST), L2_POST(L2_A),
+		L2_REFLECTED(L2_B, SIGNAL | FAST), L2_SIGNAL(L2_A),
+		L2_REFLECTED(L2_B, POST), L2_REFLECTED(L2_B, POST), L1_POST,
+		L2_REFLECTED(L2_B, POST), L2_POST(L2_A), L1_POST, L2_POST(L2_A),
+	};
+
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+	TEST_ASSERT_EQ(read_signals(self->eventfd), 1);
+}
+
+/* Both are direct hypercalls, by the same consent. */
+TEST_F(script, tlb_flushes_between)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_FLUSH(L2_A, false), L2_POST(L2_A), L2_FLUSH(L2_A, true),
+		L2_POST(L2_A), L2_SIGNAL(L2_A), L2_FLUSH(L2_A, true),
+		L2_FLUSH(L2_A, false),
+		L2_REFLECTED(L2_B, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE | FAST),
+		L2_REFLECTED(L2_B, POST), L2_FLUSH(L2_A, true), L2_POST(L2_A),
+	};
+
+	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
+		SKIP(return, "no direct TLB flush");
+
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+	/* The mask is about others. */
+	relay_vm_set_mask(r, 0);
+	script_vm_run(&self->s, (struct step []) {
+			L2_FLUSH(L2_A, false), L2_REFLECTED(L2_A, POST),
+			L2_FLUSH(L2_A, true),
+		      }, 3);
+}
+
+struct kvm_nested_state_buf {
+	struct kvm_nested_state state;
+	u8 data[16 * 1024];
+};
+
+static void save_restore_with_mask(struct script_vm *s)
+{
+	relay_vm_save_restore(&s->r);
+	relay_vm_set_mask(&s->r, RELAY_ALL);
+}
+
+static void save_restore_with_mask_at_stage(struct script_vm *s, enum stage stage)
+{
+	save_restore_with_mask(s);
+}
+
+static void save_restore_without_mask(struct script_vm *s)
+{
+	relay_vm_save_restore(&s->r);
+}
+
+static void get_nested_state(struct script_vm *s, struct kvm_nested_state_buf *buf)
+{
+	buf->state.size = sizeof(*buf);
+	vcpu_nested_state_get(s->r.vcpu, &buf->state);
+}
+
+/* As a VMM does that looks at a VM, with L2's call not completed. */
+static void read_nested_state(struct script_vm *s)
+{
+	struct kvm_nested_state_buf buf;
+
+	get_nested_state(s, &buf);
+	TEST_ASSERT(buf.state.flags & KVM_STATE_NESTED_GUEST_MODE, "Not in L2");
+}
+
+/* In place, and everything else stays. */
+static void set_nested_state_at_stage(struct script_vm *s, enum stage stage)
+{
+	struct kvm_nested_state_buf buf;
+
+	vcpu_run_complete_io(s->r.vcpu);
+	get_nested_state(s, &buf);
+	vcpu_nested_state_set(s->r.vcpu, &buf.state);
+}
+
+TEST_F_TIMEOUT(script, save_restore_everywhere, 240)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_POST(L2_A), L1_POST, L2_POST(L2_A), L2_REFLECTED(L2_B, POST),
+		L2_POST(L2_A), L2_REFLECTED(L2_A, HVCALL_POST_MESSAGE),
+		L2_POST(L2_A),
+	};
+
+	self->s.at_stage = save_restore_with_mask_at_stage;
+	self->s.in_exit = save_restore_with_mask;
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+}
+
+/* The call in flight is completed, others go to L1 until the mask is set. */
+TEST_F(script, restored_without_mask)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_POST(L2_A), L2_REFLECTED(L2_A, POST), L1_POST,
+		L2_REFLECTED(L2_A, SIGNAL | FAST), L2_REFLECTED(L2_B, POST),
+	};
+
+	self->s.in_exit = save_restore_without_mask;
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+
+	self->s.in_exit = NULL;
+	relay_vm_set_mask(r, RELAY_ALL);
+	script_vm_run(&self->s, (struct step []) {
+			L2_POST(L2_A), L2_REFLECTED(L2_B, POST), L2_POST(L2_A),
+		      }, 3);
+}
+
+TEST_F(script, nested_state_read_and_set)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_POST(L2_A), L2_POST(L2_A), L2_REFLECTED(L2_B, POST), L2_POST(L2_A),
+	};
+
+	self->s.in_exit = read_nested_state;
+	self->s.at_stage = set_nested_state_at_stage;
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+}
+
+/* Events that become pending while userspace has L2's call. */
+static void inject_interrupt(struct script_vm *s)
+{
+	struct kvm_msi msi = {
+		.address_lo = APIC_DEFAULT_GPA,
+		.data = EVENT_VECTOR,
+	};
+
+	TEST_ASSERT_EQ(__vm_ioctl(s->r.vm, KVM_SIGNAL_MSI, &msi), 1);
+	s->in_exit = NULL;
+}
+
+static void inject_nmi(struct script_vm *s)
+{
+	vcpu_ioctl(s->r.vcpu, KVM_NMI, NULL);
+	s->in_exit = NULL;
+}
+
+static void inject_smi_in_exit(struct script_vm *s)
+{
+	inject_smi(s->r.vcpu);
+	s->in_exit = NULL;
+}
+
+/*
+ * A call that L1 gets, to see where L2 makes them, and one during which @inject
+ * is called.  The event must find L2 behind the call, with the call's result.
+ */
+static void test_event(struct script_vm *s, void (*inject)(struct script_vm *s),
+		       bool intercepted)
+{
+	struct relay_vm *r = &s->r;
+	const struct step steps[] = {
+		L2_REFLECTED(L2_A, HVCALL_POST_MESSAGE), L2_POST(L2_A), L2_POST(L2_A),
+	};
+	struct event *event = intercepted ? &l1_event : &l2_event;
+
+	l1_config.intercept_events = intercepted;
+	s->in_exit = inject;
+	script_vm_run(s, steps, ARRAY_SIZE(steps));
+	TEST_ASSERT(!s->in_exit, "Nothing was injected");
+	TEST_ASSERT_EQ(event->count, 1);
+	TEST_ASSERT_EQ(l1_event.count + l2_event.count, 1);
+	TEST_ASSERT_EQ(event->rip, script[0].rip + HYPERCALL_INSN_SIZE);
+	TEST_ASSERT_EQ(event->rax, REPLY);
+}
+
+TEST_F(script, interrupt_in_exit_to_l1)
+{
+	test_event(&self->s, inject_interrupt, true);
+	TEST_ASSERT_EQ(nr_l1_handled, 1);
+}
+
+TEST_F(script, interrupt_in_exit_to_l2)
+{
+	test_event(&self->s, inject_interrupt, false);
+}
+
+TEST_F(script, nmi_in_exit_to_l1)
+{
+	test_event(&self->s, inject_nmi, true);
+	TEST_ASSERT_EQ(nr_l1_handled, 1);
+}
+
+TEST_F(script, nmi_in_exit_to_l2)
+{
+	test_event(&self->s, inject_nmi, false);
+}
+
+TEST_F(script, smi_in_exit)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_POST(L2_A), L2_POST(L2_A), L2_REFLECTED(L2_B, POST),
+		L2_SIGNAL(L2_A), L2_POST(L2_A),
+	};
+
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		SKIP(return, "no SMM");
+
+	self->s.in_exit = inject_smi_in_exit;
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+	TEST_ASSERT_EQ(self->s.nr_smis, 1);
+	TEST_ASSERT_EQ(read_signals(self->eventfd), 1);
+}
+
+FIXTURE(save_restore) {
+	struct relay_vm r;
+};
+
+FIXTURE_VARIANT(save_restore) {
+	bool nested_paging;
+};
+
+FIXTURE_VARIANT_ADD(save_restore, nested_paging) {
+	.nested_paging = true,
+};
+
+FIXTURE_VARIANT_ADD(save_restore, shadow_paging) {
+	.nested_paging = false,
+};
+
+FIXTURE_SETUP(save_restore)
+{
+	const char *why_not = relay_vm_create(&self->r, variant->nested_paging);
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+}
+
+FIXTURE_TEARDOWN(save_restore)
+{
+	kvm_vm_free(self->r.vm);
+}
+
+TEST_F(save_restore, between_calls)
+{
+	struct relay_vm *r = &self->r;
+
+	assert_post_delivered(r);
+	relay_vm_save_restore(r);
+	assert_reflected(r, POST, r->msg_gpa);
+	relay_vm_save_restore(r);
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+}
+
+/* Between the exit and L2's next instruction. */
+TEST_F(save_restore, in_exit)
+{
+	struct relay_vm *r = &self->r;
+
+	assert_post_delivered(r);
+	r->in_exit = relay_vm_save_restore;
+	assert_post_delivered(r);
+	r->in_exit = NULL;
+	assert_reflected(r, POST, r->msg_gpa);
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+}
+
+/* QEMU restores nested state in front of MSRs, i.e. without a guest OS ID. */
+TEST_F(save_restore, nested_state_before_msrs)
+{
+	struct relay_vm *r = &self->r;
+	struct kvm_x86_state *state;
+
+	assert_post_delivered(r);
+
+	state = vcpu_save_state(r->vcpu);
+	set_guest_os_id(r->vcpu, 0);
+	vcpu_nested_state_set(r->vcpu, &state->nested);
+	set_guest_os_id(r->vcpu, HYPERV_LINUX_OS_ID);
+	kvm_x86_state_cleanup(state);
+	assert_post_delivered(r);
+}
+
+int main(int argc, char *argv[])
+{
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_NESTED_STATE));
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_NESTED_HYPERV_HCALL_RELAY));
+
+	return test_harness_run(argc, argv);
+}
