@@ -5,11 +5,13 @@
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
 CONFIG ?= lab#		make kernel: kernel configuration, one of lab/configs/*
-HOST ?=#		make run, test: only this emulated host, one of lab/hosts/*
+HOST ?=#		make run, test, fuzz: only this emulated host, one of lab/hosts/*
 TEST ?=#		make run, test: only this test; make mutate: only this fault; a glob
-BY ?= kunit#		make mutate: the tests that must notice, kunit or selftest
+BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
+SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
+SEED ?=#		make fuzz: where to start, a number; default is a random one
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
-export BASE CONFIG HOST TEST BY FORCE
+export BASE CONFIG HOST TEST BY SEED FORCE
 
 SHELL := /bin/bash
 .NOTPARALLEL:
@@ -44,6 +46,10 @@ run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel
 .PHONY: test
 test: tree ## run all tests on both vendors, also on the kernel without the series
 	@lab/run-plan.sh test
+
+.PHONY: fuzz
+fuzz: tree ## run the relay's fuzzer on both vendors, with a new seed each time
+	@FUZZ_SECONDS="$(SECONDS)" lab/run-plan.sh fuzz
 
 .PHONY: check
 check: tree ## static checks and builds of every patch on its own

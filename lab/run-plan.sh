@@ -13,6 +13,7 @@ usage() {
 		  test    everything
 		  quick   the relay's own tests on one host of each vendor, and the harness
 		  run     the demo: shows what the relay does on each host
+		  fuzz    the fuzzer, for some time on one host of each vendor
 
 		Builds the kernels and test programs the rows need. The results of a row are in
 		build/$BASE/GROUP/NAME/, those of all rows in build/$BASE/GROUP/results.ktap.
@@ -21,6 +22,8 @@ usage() {
 		  HOST=GLOB    only rows with a matching host, e.g. HOST=amd
 		  TEST=GLOB    only matching tests, e.g. TEST='hyperv_*'
 		  JOBS=N       boots at a time [2]
+		  SEED=N       of the fuzzer, a number [a random one]
+		  FUZZ_SECONDS=N  how long it runs, by the clock of the emulated host [60]
 		  BASE=X.Y     base kernel [7.3]
 
 		Exit status: 0 if something ran and nothing failed, 1 otherwise.
@@ -100,6 +103,14 @@ make_demo_manifest() {
 	echo "cat /sys/kernel/tracing/trace"
 }
 
+make_fuzz_manifest() {
+	local test
+
+	for test in $1; do
+		echo "test $((fuzz_seconds + 120)) $test $test -s $seed -t $fuzz_seconds"
+	done
+}
+
 boot_row() {
 	local name=$1 dir=$out/$1 args
 
@@ -121,12 +132,19 @@ boot_row() {
 	skip) args+=(--expect skip) ;;
 	*) args+=(--expect pass) ;;
 	esac
-	if [ "$group" = run ]; then
+	case $group in
+	run)
 		make_demo_manifest "${tests[$name]}" >"$dir/manifest"
 		args+=(--manifest "$dir/manifest")
-	else
+		;;
+	fuzz)
+		make_fuzz_manifest "${tests[$name]}" >"$dir/manifest"
+		args+=(--manifest "$dir/manifest" --timeout $((fuzz_seconds * 6 + 600)))
+		;;
+	*)
 		args+=(--tests "${tests[$name]}")
-	fi
+		;;
+	esac
 	"$TOP/lab/boot.sh" "${args[@]}"
 }
 
@@ -327,6 +345,16 @@ show_row() {
 	fi
 }
 
+# The fuzzer's figures, or how to replay what it found.
+show_fuzz() {
+	local name
+
+	for name in "${rows[@]}"; do
+		step_output "$name" 1 | sed -n -e 's/^# \(.* calls in .*\)/\1/p' \
+			-e '/^# FAILED/,/^\(not \)*ok /s/^# \(.*\)/\1/p' | sed "s,^,$name: ,"
+	done
+}
+
 show_rows() {
 	local name bad=0
 
@@ -341,15 +369,19 @@ case ${1:-} in
 	usage
 	exit 0
 	;;
-test | quick | run) ;;
-*) die "no group '${1:-}'" "give test, quick or run; see lab/run-plan.sh --help" ;;
+test | quick | run | fuzz) ;;
+*) die "no group '${1:-}'" "give test, quick, run or fuzz; see lab/run-plan.sh --help" ;;
 esac
 group=$1 row_glob=${2:-*} jobs=${JOBS:-2} out=$BUILD/$group max_events=20
 kunit=$LINUX/tools/testing/kunit/kunit.py
 declare -A host source config smp append expect groups tests
 rows=()
 
+seed=${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} fuzz_seconds=${FUZZ_SECONDS:-60}
+
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || die "JOBS='$jobs' is not a positive number" "JOBS is boots at a time"
+[[ $fuzz_seconds =~ ^[1-9][0-9]*$ ]] || die "SECONDS='$fuzz_seconds' is not a positive number" "give make fuzz a time"
+[[ $seed =~ ^(0x[0-9a-fA-F]+|[0-9]+)$ ]] || die "SEED='$seed' is not a number" "the fuzzer prints its seeds"
 need python3 flock
 mkdir -p "$out"
 exec 8>"$out/.lock"
@@ -358,9 +390,11 @@ read_plan
 build_what_rows_need
 [ -f "$kunit" ] || die "build/$BASE/linux has no kunit.py" "run: make tree"
 say "${#rows[@]} boots, $jobs at a time"
+[ "$group" != fuzz ] || say "seed $seed, $fuzz_seconds s of the hosts' clocks"
 run_rows
 if [ "$group" = run ]; then
 	show_rows
 else
+	[ "$group" != fuzz ] || show_fuzz
 	sum_up
 fi
