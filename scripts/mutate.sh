@@ -1,34 +1,35 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# mutate.sh [--by kunit|selftest] [GLOB]
+# mutate.sh [--by kunit|selftest|fuzz] [GLOB]
 #
 # Put the faults of lab/mutations whose name matches GLOB into the kernel, one
-# at a time, and run the relay's KUnit tests (the default) or its selftest, on
-# both vendors' hosts.  Prints which cases notice, fails if a fault goes
-# unnoticed.  Works in build/<base>/mutant; a fault takes 15 seconds with KUnit,
-# about a minute with the selftest.
+# at a time, and run the relay's KUnit tests (the default), its selftest, or the
+# short run of its fuzzer with the faults that are the selftest's, on both
+# vendors' hosts.  Prints which cases notice, fails if a fault goes unnoticed.
+# Works in build/<base>/mutant; a fault takes 15 seconds with KUnit, about a
+# minute with the others.
 
 . "$(dirname "$0")/lib.sh"
 
 by=kunit
 if [[ ${1-} == --by ]]; then
 	by=${2-}
-	shift 2 || die "mutate.sh: --by has no value" "use --by kunit or --by selftest"
+	shift 2 || die "mutate.sh: --by has no value" "use --by kunit, selftest or fuzz"
 fi
 case ${1-} in
 -*)
-	say "usage: scripts/mutate.sh [--by kunit|selftest] [GLOB]    GLOB: names in lab/mutations, default all"
+	say "usage: scripts/mutate.sh [--by kunit|selftest|fuzz] [GLOB]    GLOB: names in lab/mutations, default all"
 	[[ $1 == --help || $1 == -h ]]
 	exit
 	;;
 esac
 case $by in
-kunit|selftest) ;;
-*) die "no tests '$by'" "use BY= or --by kunit or selftest" ;;
+kunit|selftest) column=$by tests="hyperv_nested_relay_test hyperv_nested_relay_stress_test" ;;
+fuzz) column=selftest tests=hyperv_nested_relay_fuzz ;;
+*) die "no tests '$by'" "use BY= or --by kunit, selftest or fuzz" ;;
 esac
 glob=${1:-*}
-tests="hyperv_nested_relay_test hyperv_nested_relay_stress_test"
 
 need git perl flock
 load_base
@@ -92,6 +93,10 @@ try_selftest() {
 		notices=$(printf '\n    amd:   %s\n    intel: %s' "${amd:--}" "${intel:--}")
 }
 
+try_fuzz() {
+	try_selftest
+}
+
 # The same for the cases of the KUnit suite, or the splat that ended it.
 try_kunit() {
 	local log=$out/$name/kunit.log console=$out/$name/console.log
@@ -121,7 +126,7 @@ start=$SECONDS
 killed=0
 survived=()
 while read -r name who file expr; do
-	[[ $name && $name != '#'* && ($who == "$by" || $who == both) ]] || continue
+	[[ $name && $name != '#'* && ($who == "$column" || $who == both) ]] || continue
 	# shellcheck disable=SC2053
 	[[ $name == $glob ]] || continue
 
