@@ -51,6 +51,10 @@ test: tree ## run all tests on both vendors, also on the kernel without the seri
 fuzz: tree ## run the relay's fuzzer on both vendors, with a new seed each time
 	@FUZZ_SECONDS="$(SECONDS)" lab/run-plan.sh fuzz
 
+.PHONY: series
+series: ## export the series as mails, with cover letter, into build/<base>/series
+	@scripts/series-mail.sh
+
 .PHONY: check
 check: tree ## static checks and builds of every patch on its own
 	@scripts/check.sh

@@ -44,7 +44,7 @@ read_plan() {
 			"expect[$name]" "groups[$name]" "tests[$name]" <<<"$rest"
 		[ -n "${tests[$name]}" ] || die "lab/plan:$line: a column is missing" "see the top of that file"
 		case ${expect[$name]} in
-		pass | skip | selfcheck | kunit) ;;
+		pass | skip | selfcheck | kunit | roundtrip) ;;
 		same:*) [ -n "${host[${expect[$name]#same:}]:-}" ] ||
 			die "lab/plan:$line: there is no row '${expect[$name]#same:}' above" "name an earlier row" ;;
 		*) die "lab/plan:$line: '${expect[$name]}' is not an expectation" "see the top of that file" ;;
@@ -76,10 +76,13 @@ build_what_rows_need() {
 	local name kernels='' programs='' args
 
 	for name in "${rows[@]}"; do
-		if [ "${expect[$name]}" = kunit ]; then
+		case ${expect[$name]} in
+		kunit)
 			"$TOP/scripts/kunit.sh" --build
 			continue
-		fi
+			;;
+		roundtrip) continue ;;
+		esac
 		kernels+="--source ${source[$name]} --config ${config[$name]}"$'\n'
 		[ "${expect[$name]}" = selfcheck ] || programs+=" ${tests[$name]}"
 	done
@@ -123,6 +126,10 @@ boot_row() {
 		;;
 	kunit)
 		"$TOP/scripts/kunit.sh" --out "$dir" --name "$name"
+		return
+		;;
+	roundtrip)
+		"$TOP/scripts/roundtrip.sh" --out "$dir" --name "$name"
 		return
 		;;
 	esac
@@ -245,6 +252,16 @@ verdict() {
 		END { print verdict == "" ? "none" : verdict }' "$out/$1/verdicts" /dev/null 2>/dev/null || echo none
 }
 
+# What the results are of, for the cover letter of "make series": all or some of the rows, and
+# the tree, if there are no edits on top of it.
+what_is_tested() {
+	local part=some tree=edited
+
+	[ "$row_glob:${HOST:-*}:${TEST:-*}" != '*:*:*' ] || part=all
+	! git -C "$LINUX" diff --quiet HEAD || tree=$(git -C "$LINUX" rev-parse 'HEAD^{tree}')
+	echo "$part $tree"
+}
+
 # All results as one KTAP document: number the top level anew.
 merge() {
 	local name
@@ -313,6 +330,13 @@ sum_up() {
 	list_bad "$out/results.ktap"
 	echo "full results: ${out#"$TOP"/}/results.ktap"
 	read -r passed failed skipped <<<"$(count "$out/results.ktap")"
+	{
+		echo "$tested"
+		counts "$passed" "$failed" "$skipped"
+		for name in "${rows[@]}"; do
+			cat "$out/$name/line"
+		done
+	} >"$out/tested"
 	counts "$passed" "$failed" "$skipped"
 	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }
@@ -387,6 +411,8 @@ mkdir -p "$out"
 exec 8>"$out/.lock"
 flock -n 8 || die "another run is using ${out#"$TOP"/}" "wait for it to end"
 read_plan
+rm -f "$out/tested"
+tested=$(what_is_tested)
 build_what_rows_need
 [ -f "$kunit" ] || die "build/$BASE/linux has no kunit.py" "run: make tree"
 say "${#rows[@]} boots, $jobs at a time"

@@ -1,0 +1,146 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# series-mail.sh [--out DIR]
+#
+# Export the series as mails for "git send-email", with the cover letter of
+# series/cover-letter, into DIR, default build/<base>/series.  What was in DIR is
+# replaced.  From and Signed-off-by are user.name and user.email of the user's git
+# configuration; To and Cc are the kernel's get_maintainer.pl's.
+#
+# In the cover letter, a line @testing@ becomes the figures of the last "make
+# test", if that was a complete run of this very tree, and a line @base@ becomes
+# what the patches apply to.
+
+# lib.sh shuts the user's configuration out.
+config() {
+	git -C "$(dirname "$0")/.." config "$1" 2>/dev/null
+}
+user_name=$(config user.name)
+user_email=$(config user.email)
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/series.sh"
+
+out=$BUILD/series
+if (($#)); then
+	[[ $# == 2 && $1 == --out && $2 ]] ||
+		die "series-mail.sh: bad arguments: $*" "use --out DIR, or nothing"
+	out=$2
+fi
+
+need git perl
+[[ $user_name ]] ||
+	die "git's user.name is not set: no From, no Signed-off-by" "git config --global user.name 'Your Name'"
+[[ $user_email == *?@?* ]] ||
+	die "git's user.email is not set: no From, no Signed-off-by" "git config --global user.email you@example.org"
+[[ ! -e $out || -d $out ]] || die "$out is not a directory" "remove it"
+[[ -z $(find "$out" -mindepth 1 ! -name '*.patch' -print -quit 2>/dev/null) ]] ||
+	die "$out has files that are no patches" "give --out a directory of its own"
+load_base
+"$TOP/scripts/tree.sh"
+load_state
+left=$(unfolded)
+[[ -z $left ]] || die "build/$BASE/linux has $left" "make refresh"
+letter=$TOP/series/cover-letter
+[[ -s $letter ]] || die "there is no series/cover-letter" "write one: a subject, an empty line, text"
+
+mkdir -p "$BUILD"
+TMP=$(mktemp -d "$BUILD/series.XXXXXX")
+trap 'rm -rf "$TMP"' EXIT
+
+export GIT_AUTHOR_NAME=$user_name GIT_AUTHOR_EMAIL=$user_email
+export GIT_COMMITTER_NAME=$user_name GIT_COMMITTER_EMAIL=$user_email
+GIT_AUTHOR_DATE="@$(date +%s) +0000"
+export GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
+
+# The series with the user as its author, in a clone that shares the objects.
+make_commits() {
+	local commit parent
+
+	git clone -q -s -n "$LINUX" "$TMP/clone"
+	parent=$(git -C "$TMP/clone" rev-parse 'base^{commit}')
+	while read -r commit; do
+		parent=$(git -C "$TMP/clone" show -s --format=%B "$commit" |
+			git -C "$TMP/clone" commit-tree -p "$parent" "$commit^{tree}")
+	done < <(git -C "$TMP/clone" rev-list --reverse "base..$STATE_COMMIT")
+	git -C "$TMP/clone" update-ref refs/heads/mail "$parent"
+}
+
+# Set to_cc[] to format-patch's options.  To are those who look after KVM.
+find_recipients() {
+	local line address role
+
+	git -C "$TMP/clone" format-patch -q -o "$TMP/plain" base..mail
+	(cd "$LINUX" && perl scripts/get_maintainer.pl --no-git --no-git-fallback --nofixes \
+		--rolestats "$TMP/plain"/*.patch) > "$TMP/recipients" 2> "$TMP/err" ||
+		die "get_maintainer.pl failed ($(head -n 1 "$TMP/err"))" "run it on the patches by hand"
+	to_cc=()
+	while read -r line; do
+		address=${line%%' ('*}
+		role=${line#"$address ("}
+		case $role in
+		maintainer:*KVM* | reviewer:*KVM*) to_cc+=(--to="$address") ;;
+		*) to_cc+=(--cc="$address") ;;
+		esac
+	done < "$TMP/recipients"
+	((${#to_cc[@]})) || die "get_maintainer.pl names no one" "run it on the patches by hand"
+}
+
+testing() {
+	local file=$BUILD/test/tested part='' tree='' counts=''
+
+	if [[ -f $file ]]; then
+		{ read -r part tree && read -r counts; } < "$file" || true
+	fi
+	if [[ $tree != "$(git -C "$TMP/clone" rev-parse 'mail^{tree}')" || $part != all ]]; then
+		say "note: no complete 'make test' of this very tree: the cover letter has no figures" >&2
+		return
+	fi
+	[[ $counts == *' 0 failed'* ]] || say "note: the last 'make test' had failures, see the cover letter" >&2
+	echo "Upstream's Hyper-V and nested selftests on the base kernel and with the"
+	echo "series, this series' selftest and KUnit tests, on $(date -r "$file" +%F):"
+	echo
+	sed '1,2d; s/ \+[0-9]\+ s  /  /; s/^/  /' "$file"
+	echo "  in all: $counts"
+	echo
+	echo "Skipped are cases for the other vendor, for nested paging where the host or"
+	echo "its module has none, and all that need nested virtualization with nested=0."
+}
+
+base() {
+	cat <<-TEXT
+	The series applies with "git am" to v$(make -s -C "$LINUX" kernelversion).  It was made and tested on
+	Debian's source of that kernel, which has no public history, hence no
+	base-commit: $PKG $VERSION.  The patches have full
+	blob ids for "git am -3".
+
+	base-tree: $(git -C "$TMP/clone" rev-parse 'base^{tree}')
+	TEXT
+}
+
+fill_letter() {
+	local line
+
+	while IFS= read -r line; do
+		case $line in
+		@testing@) testing ;;
+		@base@) base ;;
+		@*@) die "series/cover-letter has an unknown mark $line" "use @testing@ or @base@" ;;
+		*) printf '%s\n' "$line" ;;
+		esac
+	done < "$letter" | cat -s
+}
+
+make_commits
+find_recipients
+fill_letter > "$TMP/letter"
+git -C "$TMP/clone" -c branch.mail.description="$(< "$TMP/letter")" \
+	format-patch -q -s --full-index --cover-letter --cover-from-description=subject \
+	"${to_cc[@]}" -o "$TMP/new" base..mail
+
+mkdir -p "$(dirname "$out")"
+rm -rf "$out"
+mv "$TMP/new" "$out"
+say "series: $(git -C "$TMP/clone" rev-list --count base..mail) patches and a cover letter in ${out#"$TOP"/}"
+say "series: send them with: git send-email ${out#"$TOP"/}/*.patch"
