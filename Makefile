@@ -6,12 +6,13 @@
 BASE ?= 7.3#		base kernel, one of series/*
 CONFIG ?= lab#		make kernel: kernel configuration, one of lab/configs/*
 HOST ?=#		make run, test, fuzz: only this emulated host, one of lab/hosts/*
-TEST ?=#		make run, test: only this test; make mutate: only this fault; a glob
+TEST ?=#		make run, test: only this test; mutate: only this fault; check: only this check; a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
 SEED ?=#		make fuzz: where to start, a number; default is a random one
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
-export BASE CONFIG HOST TEST BY SEED FORCE
+FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
+export BASE CONFIG HOST TEST BY SEED FORCE FAST
 
 SHELL := /bin/bash
 .NOTPARALLEL:
@@ -19,7 +20,7 @@ SHELL := /bin/bash
 
 .PHONY: help
 help: ## print this
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo
 	@sed -n 's/^\([A-Z]*\) ?= *\([^#]*\)#\t*\(.*\)/  \1=\2\t\3/p' Makefile | expand -t 20
 
@@ -56,8 +57,12 @@ series: ## export the series as mails, with cover letter, into build/<base>/seri
 	@scripts/series-mail.sh
 
 .PHONY: check
-check: tree ## static checks and builds of every patch on its own
+check: tree ## static checks and builds of every patch on its own, against the base's findings
 	@scripts/check.sh
+
+.PHONY: bisect-check
+bisect-check: tree ## boot every commit of the series, with the Hyper-V selftests, on both vendors
+	@scripts/bisect-check.sh
 
 .PHONY: kunit
 kunit: tree ## run the relay's KUnit tests alone

@@ -2,25 +2,48 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # kernel.sh [--source series|pristine|mutant|check] [--config NAME[+NAME...]]
+#           [--clang] [--target TARGET] [--make VARIABLE=VALUE]...
 #
 # Build the kernel of lab/configs/NAME.config over tinyconfig, and put bzImage,
 # vmlinux and .config into build/<base>/lab/<source>-<config>/. With several
-# NAMEs, the later fragments go over the former ones.
+# NAMEs, the later fragments go over the former ones; if the first one is
+# allmodconfig, the rest goes over that.
+#
+# With --target, make these targets and no kernel, as far as they go. --clang is
+# for another compiler. Both have their own directory for objects.
 
 . "$(dirname "$0")/lib.sh"
 
 source=series
 config=lab
+target=
+suffix=
+cc=gcc
+variables=()
 while (($#)); do
 	case $1 in
+	--clang)
+		cc=clang-19
+		variables+=(LLVM=-19)
+		suffix=-clang
+		shift
+		continue
+		;;
+	--target) target=${2-} ;;
+	--make) variables+=("${2-}") ;;
 	--source) source=${2-} ;;
 	--config) config=${2-} ;;
-	*) die "kernel.sh: unknown argument $1" "use --source or --config" ;;
+	*) die "kernel.sh: unknown argument $1" "see the head of scripts/kernel.sh" ;;
 	esac
 	shift 2 || die "kernel.sh: an option has no value" "use --source series or --config lab"
 done
 
+start=tinyconfig
 IFS=+ read -ra fragments <<< "$config"
+if [[ ${fragments[0]} == allmodconfig ]]; then
+	start=allmodconfig
+	fragments=("${fragments[@]:1}")
+fi
 for i in "${!fragments[@]}"; do
 	[[ ${fragments[i]} != */* && -f $TOP/lab/configs/${fragments[i]}.config ]] ||
 		die "no kernel configuration ${fragments[i]}" \
@@ -28,7 +51,7 @@ for i in "${!fragments[@]}"; do
 	fragments[i]=$TOP/lab/configs/${fragments[i]}.config
 done
 
-need make gcc ccache flex bison bc perl
+need make "$cc" ccache flex bison bc perl
 load_base
 case $source in
 series) src=$LINUX ;;
@@ -39,21 +62,22 @@ esac
 [[ -d $src ]] || die "there is no build/$BASE/linux" "run: make tree"
 lock
 
-name=$source-$config
+[[ ! $target ]] || suffix+=-part
+name=$source-$config$suffix
 out=$BUILD/lab/$name
-obj=$src/o-$config
+obj=$src/o-$config$suffix
 log=$out/build.log
 mkdir -p "$out" "$obj"
 
 kmake() {
-	make -C "$src" O="o-$config" -j"$(nproc)" LOCALVERSION="-$source" \
-		CC="ccache gcc" HOSTCC="ccache gcc" "$@"
+	make -C "$src" O="o-$config$suffix" -j"$(nproc)" LOCALVERSION="-$source" \
+		CC="ccache $cc" HOSTCC="ccache $cc" "${variables[@]}" "$@"
 }
 
 # True if no Kconfig file and nothing of ours is newer than the configuration.
 configured() {
 	[[ -f $obj/.configured ]] &&
-	[[ -z $(find "$0" "${fragments[@]}" -newer "$obj/.configured") ]] &&
+	[[ -z $(find "$0" ${fragments[@]+"${fragments[@]}"} -newer "$obj/.configured") ]] &&
 	[[ -z $(find "$src" -name 'o-*' -prune -o -name 'Kconfig*' -newer "$obj/.configured" -print) ]]
 }
 
@@ -61,7 +85,8 @@ configured() {
 configure() {
 	local -x KCONFIG_CONFIG=.config.new
 
-	kmake tinyconfig &&
+	kmake "$start" || return
+	((${#fragments[@]})) || return 0
 	(cd "$obj" && ../scripts/kconfig/merge_config.sh -m "$KCONFIG_CONFIG" "${fragments[@]}") &&
 	kmake olddefconfig
 }
@@ -81,7 +106,7 @@ check_config() {
 		option=${BASH_REMATCH[1]}
 		die "$option is not what the configuration $config asks for in the $source kernel" \
 		    "add what it depends on to lab/configs, or remove it"
-	done < <(cat "${fragments[@]}" | grep -oE '^(# )?CONFIG_[A-Z0-9_a-z]+(=| is).*' | tac |
+	done < <(cat /dev/null ${fragments[@]+"${fragments[@]}"} | grep -oE '^(# )?CONFIG_[A-Z0-9_a-z]+(=| is).*' | tac |
 		 awk '{ option = $0; sub(/^# /, "", option); sub(/[= ].*/, "", option) } !seen[option]++')
 }
 
@@ -93,6 +118,14 @@ if ! configured; then
 	check_config
 	cmp -s "$obj/.config.new" "$obj/.config" || cp "$obj/.config.new" "$obj/.config"
 	touch "$obj/.configured"
+fi
+
+if [[ $target ]]; then
+	# shellcheck disable=SC2086
+	logged "$log" kmake -k $target ||
+		die "building $target of $name failed" "see $log"
+	say "kernel: $target is built"
+	exit
 fi
 
 if ! logged "$log" kmake all; then

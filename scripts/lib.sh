@@ -20,6 +20,7 @@ CACHE=${XDG_CACHE_HOME:-}
 [[ $CACHE == /* ]] || CACHE=~/.cache
 CACHE=$CACHE/hyperv-nested-relay
 STATE=$LINUX/.git/hyperv-nested-relay
+SPARSE=$CACHE/sparse-0.6.5~rc1/sparse
 
 # A kernel is built in o-<config> inside its source tree, so compiler command
 # lines hold no absolute path and ccache hits from any clone.

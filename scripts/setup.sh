@@ -2,9 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Install the Debian packages the project needs and fetch the base kernel's
-# source. Assumes no more than bash, coreutils and apt.
+# source, and the one tool that Debian 12 has too old. Assumes no more than bash,
+# coreutils and apt.
 
 . "$(dirname "$0")/lib.sh"
+
+# For make check: sparse, from the source package of another suite. SPARSE of
+# lib.sh is named for the version.
+sparse_suite=forky
+sparse_sha256=3ac8855ec7f3ab92f325be0f64347ccc2b10f8b4d7c2906783ee8e2bdab3f0de
 
 # The one list of what has to be installed, and what for.
 packages() {
@@ -18,6 +24,9 @@ packages() {
 	git patch rsync			# the tree and its worktrees, headers_install
 	xz-utils file			# kernel source, bzImage
 	codespell python3-ply		# make check: checkpatch
+	clang-19 lld-19 llvm-19		# make check: the kernel wants 17 or newer
+	coccinelle			# make check: coccicheck
+	python3-sphinx			# make check: the kernel's documentation
 	debian-archive-keyring		# verifies the kernel source
 	qemu-system-x86			# the emulated AMD host (TCG)
 	bochs bochs-term		# the emulated Intel and second AMD host; a GUI
@@ -74,6 +83,12 @@ private_apt() {
 		-o Dir::Cache="$APT/cache" "$@"
 }
 
+private_dir() {
+	mkdir -p "$CACHE"
+	APT=$(mktemp -d "$CACHE/apt.XXXXXX")
+	trap 'rm -rf "$APT"' EXIT
+}
+
 # The archives this machine uses, from apt; with no lists here yet, apt first
 # has to look, which needs no root in a private directory.
 mirrors() {
@@ -89,22 +104,23 @@ mirrors() {
 	awk '!/security/ && !seen[$0]++' <<< "$list"
 }
 
-# Update the private lists from the first mirror that has the suite.
+# find_suite TYPE SUITE FILE: update the private lists from the first mirror that
+# has the suite, where TYPE is deb or deb-src and FILE is what is wanted from it.
 find_suite() {
 	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg uri
 
 	mkdir -p "$APT/lists/partial" "$APT/own/partial" "$APT/cache/archives/partial"
 	while read -r uri; do
 		[[ $uri ]] || continue
-		printf 'deb [arch=amd64 signed-by=%s] %s %s main\n' \
-			"$keyring" "$uri" "$SUITE" > "$APT/sources.list"
+		printf '%s [arch=amd64 signed-by=%s] %s %s main\n' \
+			"$1" "$keyring" "$uri" "$2" > "$APT/sources.list"
 		# Without Error-Mode a stale or missing index is only a warning.
 		private_apt apt-get -o APT::Update::Error-Mode=any update >> "$APT/log" 2>&1 &&
 			return
 	done < <(mirrors 2>> "$APT/log")
 
-	die "no mirror of this machine serves $SUITE ($(grep -m 1 '^E:' "$APT/log" || echo 'apt knows none'))" \
-	    "check the network and /etc/apt, or put ${DEB##*/} into $CACHE"
+	die "no mirror of this machine serves $2 ($(grep -m 1 '^E:' "$APT/log" || echo 'apt knows none'))" \
+	    "check the network and /etc/apt, or put $3 into $CACHE"
 }
 
 # The pinned version is not to be had: say which one is.
@@ -128,11 +144,9 @@ fetch_source() {
 	fi
 	[[ ! -e $DEB ]] || say "source: $DEB is damaged, fetching it again"
 
-	mkdir -p "$CACHE"
-	APT=$(mktemp -d "$CACHE/apt.XXXXXX")
-	trap 'rm -rf "$APT"' EXIT
+	private_dir
 	say "source: looking for $PKG $VERSION in $SUITE"
-	find_suite
+	find_suite deb "$SUITE" "${DEB##*/}"
 	private_apt apt-cache madison "$PKG" 2>/dev/null |
 		awk -F ' *[|] *' -v v="$VERSION" '$2 == v { found = 1 } END { exit !found }' ||
 		offer_newest
@@ -147,6 +161,40 @@ fetch_source() {
 	say "source: verified, now in $CACHE"
 }
 
+# In a subshell, as nothing but make check needs it: what is not to be had there
+# must not stop the rest.
+fetch_sparse() (
+	local version=${SPARSE%/*} tarball
+
+	version=${version##*/sparse-}
+	tarball=$CACHE/sparse_$version.orig.tar.gz
+	if [[ -x $SPARSE ]]; then
+		say "sparse: $version is in $CACHE"
+		return
+	fi
+
+	private_dir
+	if ! has_sha256 "$tarball" "$sparse_sha256"; then
+		say "sparse: looking for $version in $sparse_suite"
+		find_suite deb-src "$sparse_suite" "${tarball##*/}"
+		(cd "$APT" && private_apt apt-get source --download-only --tar-only sparse) ||
+			die "the download of sparse failed (see above)" "run make setup again"
+		has_sha256 "$APT/${tarball##*/}" "$sparse_sha256" ||
+			die "$sparse_suite has no sparse $version any more, or another file by that name" \
+			    "put ${tarball##*/} into $CACHE, or change version and sha256 in scripts"
+		mv "$APT/${tarball##*/}" "$tarball"
+	fi
+
+	mkdir "$APT/build"
+	tar -xzf "$tarball" -C "$APT/build" --strip-components=1
+	logged "$CACHE/sparse.log" make -C "$APT/build" -j"$(nproc)" \
+		HAVE_SQLITE=no HAVE_LLVM=no HAVE_GTK=no HAVE_LIBXML=no sparse ||
+		die "sparse does not build" "see $CACHE/sparse.log"
+	mkdir -p "${SPARSE%/*}"
+	mv "$APT/build/sparse" "$SPARSE"
+	say "sparse: $version built, now in $CACHE"
+)
+
 type -P apt-get dpkg-query >/dev/null ||
 	die "this machine has no apt" "use Debian 12 or newer"
 [[ $(uname -m) == x86_64 ]] ||
@@ -155,4 +203,5 @@ load_base
 [[ -d $LINUX ]] || need_disk 12 "$BUILD"
 install_packages
 fetch_source
+fetch_sparse || say "setup: without sparse, make check refuses to start; the rest works"
 say "setup: done; next: make run"

@@ -1,0 +1,126 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# bisect-check.sh
+#
+# Boot the kernel of the base and of every commit of the series on an emulated
+# Intel and an emulated AMD host, with upstream's Hyper-V selftests and the
+# relay's.  Upstream's must pass (or skip, if they do on the base); the relay's
+# must skip with its reason, or pass once the capability is there.  Prints a
+# table, a line per commit and host.  HOST=GLOB narrows it down, and so does
+# TEST=GLOB, which is about the number of the commit; 0, the base, is always there.
+# Works in build/<base>/check.
+
+. "$(dirname "$0")/lib.sh"
+
+(($# == 0)) || die "bisect-check.sh: unknown argument $1" "see the head of scripts/bisect-check.sh"
+relay=hyperv_nested_relay_test
+declare -A upstream=(
+	[intel]="hyperv_evmcs hyperv_tlb_flush hyperv_features hyperv_extended_hypercalls"
+	[amd]="hyperv_svm_test hyperv_tlb_flush hyperv_features hyperv_extended_hypercalls"
+)
+
+need git awk
+load_base
+[[ -d $LINUX ]] || die "there is no build/$BASE/linux" "run: make tree"
+src=$BUILD/check
+out=$BUILD/bisect-check
+mkdir -p "$out"
+exec 8> "$BUILD/.check-lock"
+flock -n 8 || die "another make check or bisect-check is running" "wait for it to end"
+
+hosts=()
+for host in intel amd; do
+	# shellcheck disable=SC2053
+	[[ $host != ${HOST:-*} ]] || hosts+=("$host")
+done
+((${#hosts[@]})) || die "no host matches '$HOST'" "use intel or amd"
+
+# One build of the tests, those of the series, for all kernels: what changes from
+# boot to boot is the kernel.
+TESTS="$relay $(printf '%s\n' "${upstream[@]}" | xargs -n 1 | sort -u | xargs)" "$TOP/scripts/selftests.sh"
+
+worktree "$src" base
+git -C "$src" reset -q --hard
+trap 'kill $(jobs -p) 2>/dev/null' EXIT
+
+# boot HOST DIR KERNEL: without a verdict on skips, which depends on the commit.
+boot() {
+	timeout --foreground 900 "$TOP/lab/boot.sh" --host "$1" --kernel "$3" --out "$2/$1" \
+		--tests "${upstream[$1]} $relay" > "$2/$1.log" 2>&1
+}
+
+verdict() {
+	awk -F '\t' -v test="$2" '$1 == test { v = $2 } END { print v == "" ? "none" : v }' "$1/verdicts" 2>/dev/null ||
+		echo none
+}
+
+# Why a program skipped as a whole.
+reason() {
+	sed -n "s/^ok [0-9]* .*\/$relay # SKIP *//p" "$1/results.ktap" | head -n 1
+}
+
+# judge HOST DIR EXPECTED: set cell to a word; the relay's is to skip or to pass.
+judge() {
+	local host=$1 dir=$2/$1 expected=$3 test now before bad=() why
+
+	grep -q '^ok [0-9]* .*boot: no splat' "$dir/results.ktap" 2>/dev/null || bad+=(boot)
+	for test in ${upstream[$host]}; do
+		now=$(verdict "$dir" "$test")
+		before=$(verdict "$out/0/$host" "$test")
+		[[ $now == "$before" && $now =~ ^(pass|skip) ]] || bad+=("$test:$now")
+	done
+	now=$(verdict "$dir" "$relay")
+	why=$(reason "$dir")
+	case $expected:$now in
+	skip:skip*) [[ $why && $why != 'no reason given' ]] || bad+=("$relay:skipped without a reason") ;;
+	pass:pass*) ;;
+	*) bad+=("$relay:$now, not $expected${why:+ ($why)}") ;;
+	esac
+	if ((${#bad[@]})); then
+		cell="FAILED ${bad[*]}"
+		return 1
+	fi
+	cell="upstream ok, relay's ${expected}s${why:+: $why}"
+}
+
+passed=0
+failed=0
+number=0
+while read -r commit; do
+	dir=$out/$number
+	# shellcheck disable=SC2053
+	if ((number)) && [[ $number != ${TEST:-*} ]]; then
+		number=$((number + 1))
+		continue
+	fi
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	git -C "$src" checkout -q --detach "$commit"
+	printf '%2d %s\n' "$number" "$(git -C "$src" show -s --format=%s "$commit")"
+	number=$((number + 1))
+	expected=skip
+	! grep -qw KVM_CAP_NESTED_HYPERV_HCALL_RELAY "$src/arch/x86/kvm/x86.c" || expected=pass
+	if ! "$TOP/scripts/kernel.sh" --source check > "$dir/build.log" 2>&1; then
+		failed=$((failed + ${#hosts[@]}))
+		say "     does not build, see ${dir#"$TOP"/}/build.log"
+		continue
+	fi
+	cp "$BUILD/lab/check-lab/bzImage" "$dir/bzImage"
+	for host in "${hosts[@]}"; do
+		boot "$host" "$dir" "$dir/bzImage" &
+	done
+	wait
+	for host in "${hosts[@]}"; do
+		if judge "$host" "$dir" "$expected"; then
+			passed=$((passed + 1))
+		else
+			failed=$((failed + 1))
+		fi
+		printf '     %-6s %s\n' "$host" "$cell"
+	done
+	rm -f "$dir/bzImage"
+done < <(git -C "$LINUX" rev-list --reverse series)
+
+say "$passed passed, $failed failed"
+((!failed && passed))
