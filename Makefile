@@ -4,7 +4,7 @@
 
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
-CONFIG ?= lab#		make kernel: kernel configuration, one of lab/configs/*
+CONFIG ?= lab#		make kernel: kernel configuration, lab/configs/*; make test: lab, debug or i386
 HOST ?=#		make run, test, fuzz: only this emulated host, one of lab/hosts/*
 TEST ?=#		make run, test: only this test; mutate: only this fault; check: only this check; a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
@@ -45,7 +45,7 @@ run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel
 	@lab/run-plan.sh run
 
 .PHONY: test
-test: tree ## run all tests on both vendors, also on the kernel without the series
+test: tree ## run all tests on both vendors; CONFIG=debug, i386: on such a kernel
 	@lab/run-plan.sh test
 
 .PHONY: fuzz
@@ -69,7 +69,7 @@ kunit: tree ## run the relay's KUnit tests alone
 	@scripts/kunit.sh
 
 .PHONY: coverage
-coverage: tree ## measure what the KUnit tests execute of the relay's core
+coverage: tree ## measure what the tests execute of the relay's core and of what the series adds
 	@scripts/coverage.sh
 
 .PHONY: mutate

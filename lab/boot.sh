@@ -31,6 +31,7 @@ usage() {
 		  --mem MIB           memory [1024]
 		  --timeout N         seconds of real time for the whole boot [the host's own default]
 		  --test-timeout N    seconds of guest time for each of --tests [120]
+		  --slowdown N        take N times those defaults, for a kernel that slow [1]
 		  --help              this text
 
 		Exit status: 0 if all passed or skipped as expected, 1 otherwise.
@@ -167,7 +168,7 @@ check_boot() {
 }
 
 host='' kernel='' out='' tests='' manifest='' name='' expect=any append=''
-allow=$TOP/lab/splats.allow smp='' mem=1024 timeout='' test_timeout=120 bindir=$BUILD/lab/selftests
+allow=$TOP/lab/splats.allow smp='' mem=1024 timeout='' test_timeout='' slowdown=1 bindir=$BUILD/lab/selftests
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
@@ -175,7 +176,7 @@ while [ $# -gt 0 ]; do
 		exit 0
 		;;
 	--host | --kernel | --out | --tests | --manifest | --bindir | --name | --expect | \
-		--allow | --append | --smp | --mem | --timeout | --test-timeout)
+		--allow | --append | --smp | --mem | --timeout | --test-timeout | --slowdown)
 		[ $# -ge 2 ] || die "$1 needs a value" "see lab/boot.sh --help"
 		option=${1#--}
 		declare "${option//-/_}=$2"
@@ -199,10 +200,11 @@ esac
 
 # shellcheck source=lab/hosts/amd.sh
 . "$TOP/lab/hosts/$host.sh"
-name=${name:-$host} timeout=${timeout:-$HOST_TIMEOUT} smp=${smp:-$HOST_SMP}
-for number in "$timeout" "$test_timeout" "$smp" "$mem"; do
+name=${name:-$host} smp=${smp:-$HOST_SMP}
+for number in "$slowdown" "${timeout:-1}" "${test_timeout:-1}" "$smp" "$mem"; do
 	[[ $number =~ ^[1-9][0-9]*$ ]] || die "'$number' is not a positive number" "see lab/boot.sh --help"
 done
+timeout=${timeout:-$((HOST_TIMEOUT * slowdown))} test_timeout=${test_timeout:-$((120 * slowdown))}
 need gcc cpio
 host_check
 tolerated=$(tolerated_splats) || die "$allow has an entry without a reason" "add an indented line that says why it is tolerated"

@@ -7,12 +7,15 @@
  *	test SECONDS NAME PROGRAM [ARG...]	run a program of /lab/tests
  *	write PATH VALUE			write a value, e.g. enable a tracepoint
  *	cat PATH				report a file, e.g. the trace buffer
+ *	hex PATH				report a file of any bytes and size
  *
  * Result channel, one record per line; a step is known by its number, from 1:
  *
  *	NONCE fact KEY VALUE			about the host
  *	NONCE start STEP
- *	o STEP TEXT				a line the step printed
+ *	o STEP TEXT				a line the step printed; of hex: up to 64
+ *						bytes, *N for N bytes of 0, =N at the end
+ *						for the size of the file
  *	NONCE end STEP exit CODE SECONDS	CODE is the exit status
  *	NONCE end STEP signal NUMBER SECONDS
  *	NONCE end STEP timeout LIMIT SECONDS	killed at its limit
@@ -350,6 +353,37 @@ static void cat_file(int step, const char *path)
 		close(fd);
 }
 
+/* To the result channel as it is, however much it is. */
+static void hex_file(int step, const char *path)
+{
+	size_t n, zeros = 0, total = 0;
+	double start = now();
+	unsigned char buf[64];
+	FILE *f = fopen(path, "re");
+
+	while (f && (n = fread(buf, 1, sizeof(buf), f))) {
+		total += n;
+		if (!buf[0] && !memcmp(buf, buf + 1, n - 1)) {
+			zeros += n;
+			continue;
+		}
+		if (zeros)
+			fprintf(result, "o %d *%zu\n", step, zeros);
+		zeros = 0;
+		fprintf(result, "o %d ", step);
+		for (size_t i = 0; i < n; i++)
+			fprintf(result, "%02x", buf[i]);
+		fprintf(result, "\n");
+	}
+	if (zeros)
+		fprintf(result, "o %d *%zu\n", step, zeros);
+	if (f && !ferror(f))
+		fprintf(result, "o %d =%zu\n", step, total);
+	end_of_file_step(step, f && !ferror(f), path, start);
+	if (f)
+		fclose(f);
+}
+
 static void run_step(int step, char *line)
 {
 	char *argv[MAX_ARGS + 1] = { NULL };
@@ -365,6 +399,8 @@ static void run_step(int step, char *line)
 		write_file(step, argv[1], argv[2]);
 	else if (argc == 2 && !strcmp(argv[0], "cat"))
 		cat_file(step, argv[1]);
+	else if (argc == 2 && !strcmp(argv[0], "hex"))
+		hex_file(step, argv[1]);
 	else
 		report("end %d error not a manifest line", step);
 }

@@ -10,8 +10,11 @@ usage() {
 		usage: lab/run-plan.sh GROUP [ROW-GLOB]
 
 		Boots the rows of lab/plan that are in GROUP (and whose name matches ROW-GLOB):
-		  test    everything
+		  test    everything, on the lab's kernel
 		  quick   the relay's own tests on one host of each vendor, and the harness
+		  debug   the same tests on a kernel with KASAN, lockdep and the like
+		  i386    the KUnit tests on a 32-bit kernel
+		  gcov    the relay's tests, counting what they execute: for make coverage
 		  run     the demo: shows what the relay does on each host
 		  fuzz    the fuzzer, for some time on one host of each vendor
 
@@ -25,6 +28,7 @@ usage() {
 		  SEED=N       of the fuzzer, a number [a random one]
 		  FUZZ_SECONDS=N  how long it runs, by the clock of the emulated host [60]
 		  BASE=X.Y     base kernel [7.3]
+		  CONFIG=NAME  for the group test: take the group NAME instead, debug or i386
 
 		Exit status: 0 if something ran and nothing failed, 1 otherwise.
 	EOF
@@ -76,15 +80,16 @@ build_what_rows_need() {
 	local name kernels='' programs='' args
 
 	for name in "${rows[@]}"; do
-		case ${expect[$name]} in
-		kunit)
+		[ "${expect[$name]}" != roundtrip ] || continue
+		if [ "${expect[$name]}" = kunit ] && [ "${config[$name]}" = kunit ]; then
 			"$TOP/scripts/kunit.sh" --build
 			continue
-			;;
-		roundtrip) continue ;;
-		esac
+		fi
 		kernels+="--source ${source[$name]} --config ${config[$name]}"$'\n'
-		[ "${expect[$name]}" = selfcheck ] || programs+=" ${tests[$name]}"
+		case ${expect[$name]} in
+		selfcheck | kunit) ;;
+		*) programs+=" ${tests[$name]}" ;;
+		esac
 	done
 	while read -ra args; do
 		[ ${#args[@]} -eq 0 ] || "$TOP/scripts/kernel.sh" "${args[@]}" </dev/null
@@ -114,25 +119,53 @@ make_fuzz_manifest() {
 	done
 }
 
-boot_row() {
-	local name=$1 dir=$out/$1 args
+# How many times as long as the lab's own kernel one of this configuration may take: the
+# product of what its fragments say.
+slowdown() {
+	local fragment product=1 factor
 
-	args=(--host "${host[$name]}" --name "$name" --out "$dir"
-		--kernel "$BUILD/lab/${source[$name]}-${config[$name]}/bzImage")
-	case ${expect[$name]} in
-	selfcheck)
-		"$TOP/lab/selfcheck.sh" "${args[@]}"
+	for fragment in ${1//+/ }; do
+		while read -r factor; do
+			product=$((product * factor))
+		done < <(sed -n 's/^#slowdown \([1-9][0-9]*\)$/\1/p' "$TOP/lab/configs/$fragment.config")
+	done
+	echo "$product"
+}
+
+# After the tests, the counters of every object that the kernel counts in.
+make_gcov_manifest() {
+	local test
+
+	echo "write /sys/kernel/tracing/events/kvm/kvm_hv_nested_relay/enable 1"
+	for test in $1; do
+		case $test in
+		kunit:*) echo "cat /sys/kernel/debug/kunit/${test#kunit:}/results" ;;
+		*) echo "test $((120 * $(slowdown "$2"))) $test $test" ;;
+		esac
+	done
+	sed -n "s,^#make GCOV_PROFILE_\(.*\)\.o=y$,hex /sys/kernel/debug/gcov$LINUX/o-$2/arch/x86/kvm/\1.gcda,p" \
+		"$TOP/lab/configs/gcov.config"
+}
+
+boot_row() {
+	local name=$1 dir=$out/$1 kernel=$BUILD/lab/${source[$1]}-${config[$1]}/bzImage args
+
+	if [ "${expect[$name]}" = kunit ]; then
+		args=(--out "$dir" --name "$name")
+		[ "${config[$name]}" = kunit ] || args+=(--kernel "$kernel")
+		"$TOP/scripts/kunit.sh" "${args[@]}"
 		return
-		;;
-	kunit)
-		"$TOP/scripts/kunit.sh" --out "$dir" --name "$name"
+	fi
+	args=(--host "${host[$name]}" --name "$name" --out "$dir" --kernel "$kernel"
+		--slowdown "$(slowdown "${config[$name]}")")
+	if [ "${expect[$name]}" = selfcheck ]; then
+		"$TOP/lab/selfcheck.sh" "${args[@]}" --set "${tests[$name]}"
 		return
-		;;
-	roundtrip)
+	fi
+	if [ "${expect[$name]}" = roundtrip ]; then
 		"$TOP/scripts/roundtrip.sh" --out "$dir" --name "$name"
 		return
-		;;
-	esac
+	fi
 	args+=(--smp "${smp[$name]}")
 	[ "${append[$name]}" = - ] || args+=(--append "${append[$name]//,/ }")
 	case ${expect[$name]} in
@@ -140,18 +173,18 @@ boot_row() {
 	*) args+=(--expect pass) ;;
 	esac
 	case $group in
-	run)
-		make_demo_manifest "${tests[$name]}" >"$dir/manifest"
-		args+=(--manifest "$dir/manifest")
-		;;
+	run) make_demo_manifest "${tests[$name]}" >"$dir/manifest" ;;
+	gcov) make_gcov_manifest "${tests[$name]}" "${config[$name]}" >"$dir/manifest" ;;
 	fuzz)
 		make_fuzz_manifest "${tests[$name]}" >"$dir/manifest"
-		args+=(--manifest "$dir/manifest" --timeout $((fuzz_seconds * 6 + 600)))
-		;;
-	*)
-		args+=(--tests "${tests[$name]}")
+		args+=(--timeout $((fuzz_seconds * 6 + 600)))
 		;;
 	esac
+	if [ -f "$dir/manifest" ]; then
+		args+=(--manifest "$dir/manifest")
+	else
+		args+=(--tests "${tests[$name]}")
+	fi
 	"$TOP/lab/boot.sh" "${args[@]}"
 }
 
@@ -393,8 +426,15 @@ case ${1:-} in
 	usage
 	exit 0
 	;;
-test | quick | run | fuzz) ;;
-*) die "no group '${1:-}'" "give test, quick, run or fuzz; see lab/run-plan.sh --help" ;;
+test)
+	case ${CONFIG:-lab} in
+	lab) ;;
+	debug | i386) set -- "$CONFIG" "${2:-*}" ;;
+	*) die "no tests for CONFIG='$CONFIG'" "use CONFIG= one of: lab debug i386" ;;
+	esac
+	;;
+quick | debug | i386 | gcov | run | fuzz) ;;
+*) die "no group '${1:-}'" "give test, quick, debug, i386, gcov, run or fuzz; see lab/run-plan.sh --help" ;;
 esac
 group=$1 row_glob=${2:-*} jobs=${JOBS:-2} out=$BUILD/$group max_events=20
 kunit=$LINUX/tools/testing/kunit/kunit.py

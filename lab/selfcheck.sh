@@ -1,17 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Prove that lab/boot.sh fails what must fail: boot it with programs that misbehave.
+# Prove that lab/boot.sh fails what must fail: boot it with programs that misbehave, or a debug
+# kernel with faults in it.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
 usage() {
 	cat <<-EOF
-		usage: lab/selfcheck.sh --host HOST --kernel BZIMAGE --out DIR [--name NAME]
+		usage: lab/selfcheck.sh --host HOST --kernel BZIMAGE --out DIR [--name NAME] [--set SET] [--slowdown N]
 
-		Boots the host six times with the programs of lab/selfcheck.c and writes to
-		DIR/results.ktap one result per way in which a boot or a test has to fail.
-		Exit status: 0 all passed, 1 otherwise.
+		Boots the host several times and writes to DIR/results.ktap one result per way in
+		which a boot or a test has to fail. SET is one of
+		  selfcheck  programs that misbehave, those of lab/selfcheck.c (the default)
+		  faults     faults that the kernel's LKDTM makes: for the kernel lab+debug
+		--slowdown is the one of lab/boot.sh. Exit status: 0 all passed, 1 otherwise.
 	EOF
 }
 
@@ -24,7 +27,7 @@ boot() {
 	mkdir -p "$out/$case"
 	: >"$ktap"
 	"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "$case" --bindir "$work" \
-		--out "$out/$case" "$@" 2>"$work/$case.err" || status=$?
+		--slowdown "$slowdown" --out "$out/$case" "$@" 2>"$work/$case.err" || status=$?
 }
 
 # manifest LINE... : each a time limit and a mode of lab/selfcheck.c.
@@ -65,14 +68,142 @@ splats() {
 	printf '%s\n' "$1" | ALLOW='WARNING: known' awk -f "$TOP/lab/splat.awk"
 }
 
-host='' kernel='' out='' name=harness
+check_programs() {
+	manifest "10 pass
+10 skip
+10 forged-verdict
+10 left-behind
+10 fail
+10 signal
+2 hang
+10 short-plan
+10 failed-case"
+	echo "test 10 missing no-such-program" >>"$work/manifest"
+	boot tests --manifest "$work/manifest"
+	check "the boot itself passes, nothing outlives its test" has '^ok 1 tests boot: no splat$'
+	check "a program that exits with 0 passes" has '^ok 2 tests/pass$'
+	check "a program that skips is skipped, with its reason" has '^ok 3 tests/skip # SKIP no such hardware$'
+	check "a forged verdict does not count" has '^not ok 4 tests/forged-verdict # exit status 1$'
+	check "an exit status is a failure" has '^not ok 6 tests/fail # exit status 3$'
+	check "a signal is a failure" has '^not ok 7 tests/signal # killed by signal 11$'
+	check "a hung test is a failure, the next one runs" has '^not ok 8 tests/hang # not done after 2 s$'
+	check "an unfulfilled TAP plan is a failure" has '^not ok 9 tests/short-plan # it planned 3 cases and ran 2$'
+	check "a failed TAP case is a failure" has '^not ok 10 tests/failed-case # 1 of 2 cases failed$'
+	check "a missing program is a failure" has '^not ok 11 tests/missing # no-such-program: No such file'
+	check "failed tests give an exit status" [ "$status" -eq 1 ]
+
+	manifest "60 panic
+10 pass"
+	boot panic --manifest "$work/manifest" --mem 256
+	check "a kernel panic is a failed boot" boot_failed 'panic: .*Kernel panic - not syncing'
+	check "the test that ran into the panic fails" has '^not ok 2 panic/panic # the boot ended while it ran'
+	check "a test never reached fails" has '^not ok 3 panic/pass # never reached'
+
+	manifest "10 splat
+10 pass"
+	boot splat --manifest "$work/manifest"
+	check "a splat is a failed boot" boot_failed 'splat: .*WARNING: not a real one'
+
+	manifest "10 skip"
+	boot noskip --manifest "$work/manifest" --expect pass
+	check "a skip where a pass is expected is a failure" has '^not ok 2 noskip/skip # it must not skip here'
+
+	manifest "600 hang"
+	boot hang --manifest "$work/manifest" --timeout 10
+	check "a hung boot is ended and failed" boot_failed 'hung after 10 s \(last console line: '
+	check "a hung boot is told in one line" \
+		grep -qE '^boot of hang hung after 10 s \(last console line: .+\)$' "$work/hang.err"
+
+	manifest "10 pass"
+	boot vmless --manifest "$work/manifest" --append "initcall_blacklist=svm_init,vt_init"
+	check "a host without KVM is a failed boot" boot_failed 'KVM did not load'
+
+	printf 'amd WARNING: without a reason\n' >"$work/allow"
+	boot allow --manifest "$work/manifest" --allow "$work/allow"
+	check "a tolerated splat without a reason is an error" grep -q 'entry without a reason' "$work/allow.err"
+
+	cut='------------[ cut here ]------------' end='---[ end trace 0 ]---'
+	known=$cut$'\nWARNING: known\nCall Trace:\n'$end
+	new=$cut$'\nWARNING: new\nCall Trace:\nWARNING: known\n'$end
+	check "a tolerated splat goes with its trace" [ -z "$(splats "$known")" ]
+	check "what follows a tolerated splat is still seen" \
+		[ "$(splats "$known"$'\n'"$new"$'\nCall Trace:')" = $'WARNING: new\nCall Trace:' ]
+	check "a tolerated splat that never ends is not tolerated" [ -n "$(splats "${known%"$end"}")" ]
+
+	# What the kernel's checks print first; the debug kernel shows some of them for real.
+	while IFS= read -r line; do
+		check "a splat: $line" [ "$(splats "$line")" = "$line" ]
+	done <<-'EOF'
+		BUG: KASAN: global-out-of-bounds in kvm_hv_nested_relay_keep+0x1/0x2
+		KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]
+		UBSAN: shift-out-of-bounds in arch/x86/kvm/hyperv.c:1:2
+		WARNING: possible circular locking dependency detected
+		WARNING: possible irq lock inversion dependency detected
+		WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected
+		WARNING: inconsistent lock state
+		WARNING: bad unlock balance detected!
+		WARNING: suspicious RCU usage
+		[ BUG: Invalid wait context ]
+		BUG: MAX_LOCKDEP_CHAINS too low!
+		INFO: trying to register non-static key.
+		BUG: sleeping function called from invalid context at mm/slab.h:1
+		BUG: scheduling while atomic: test/1/0x00000002
+		BUG: using smp_processor_id() in preemptible [00000000] code: test/1
+		kernel BUG at mm/page_table_check.c:118!
+		WARNING: mm/page_table_check.c:202 at page_table_check_pte_flags+0x1/0x2, CPU0: test/1
+		WARNING: arch/x86/kvm/mmu/mmu.c:1825 at kvm_mmu_check_sptes_at_free+0x1/0x2, CPU0: test/1
+		BUG kmalloc-32 (Not tainted): Redzone overwritten
+		BUG: unable to handle page fault for address: ffffc90000000000
+		refcount_t: underflow; use-after-free.
+		rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
+		INFO: task test:1 blocked for more than 120 seconds.
+	EOF
+	check "an ordinary line is no splat" [ -z "$(splats "kvm_amd: Nested Virtualization enabled")" ]
+}
+
+# Boot a debug kernel and have its LKDTM make these faults. The first fails the boot; each of the
+# lines must be in the log, and must be a splat on its own.
+# provoke CASE "FAULT..." LINE-REGEX...
+provoke() {
+	local case=$1 fault regex
+
+	for fault in $2; do
+		echo "write /sys/kernel/debug/provoke-crash/DIRECT $fault"
+	done >"$work/manifest"
+	shift 2
+	boot "$case" --manifest "$work/manifest"
+	check "$case: a fault is a failed boot" boot_failed '(splat|panic): '
+	for regex; do
+		check "$case: the kernel finds it: $regex" finds "$regex"
+	done
+}
+
+# shellcheck disable=SC2317 # called by check
+finds() {
+	local line
+
+	line=$(tr -d '\r\0' <"$out/$case/console.log" | grep -m 1 -E -- "$1") &&
+		[ "$(splats "$line")" = "$line" ]
+}
+
+check_faults() {
+	provoke memory "ARRAY_BOUNDS REFCOUNT_INC_OVERFLOW READ_AFTER_FREE" \
+		'UBSAN: array-index-out-of-bounds' 'WARNING: .*refcount' 'BUG: KASAN: slab-use-after-free'
+	provoke stack "REPORT_STACK" 'BUG: KASAN'
+	provoke lock "SPINLOCKUP" 'WARNING: lock held when returning to user space' \
+		'BUG: sleeping function called from invalid context'
+	provoke recursion "SPINLOCKUP SPINLOCKUP" 'WARNING: possible recursive locking detected'
+	provoke list "CORRUPT_LIST_ADD" 'kernel BUG at lib/list_debug.c'
+}
+
+host='' kernel='' out='' name=harness set=selfcheck slowdown=1
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
 		usage
 		exit 0
 		;;
-	--host | --kernel | --out | --name)
+	--host | --kernel | --out | --name | --set | --slowdown)
 		[ $# -ge 2 ] || die "$1 needs a value" "see lab/selfcheck.sh --help"
 		declare "${1#--}=$2"
 		shift 2
@@ -83,6 +214,10 @@ while [ $# -gt 0 ]; do
 	esac
 done
 [ -n "$out" ] || die "no --out" "name a directory for the results"
+case $set in
+selfcheck | faults) ;;
+*) die "no set '$set'" "--set takes selfcheck or faults" ;;
+esac
 
 need gcc
 work=$(mktemp -d)
@@ -93,66 +228,10 @@ gcc -static -O2 -Wall -Wextra -Werror -o "$work/selfcheck" "$TOP/lab/selfcheck.c
 number=0 failed=0
 exec 3>&1 >"$work/ktap"
 
-manifest "10 pass
-10 skip
-10 forged-verdict
-10 left-behind
-10 fail
-10 signal
-2 hang
-10 short-plan
-10 failed-case"
-echo "test 10 missing no-such-program" >>"$work/manifest"
-boot tests --manifest "$work/manifest"
-check "the boot itself passes, nothing outlives its test" has '^ok 1 tests boot: no splat$'
-check "a program that exits with 0 passes" has '^ok 2 tests/pass$'
-check "a program that skips is skipped, with its reason" has '^ok 3 tests/skip # SKIP no such hardware$'
-check "a forged verdict does not count" has '^not ok 4 tests/forged-verdict # exit status 1$'
-check "an exit status is a failure" has '^not ok 6 tests/fail # exit status 3$'
-check "a signal is a failure" has '^not ok 7 tests/signal # killed by signal 11$'
-check "a hung test is a failure, the next one runs" has '^not ok 8 tests/hang # not done after 2 s$'
-check "an unfulfilled TAP plan is a failure" has '^not ok 9 tests/short-plan # it planned 3 cases and ran 2$'
-check "a failed TAP case is a failure" has '^not ok 10 tests/failed-case # 1 of 2 cases failed$'
-check "a missing program is a failure" has '^not ok 11 tests/missing # no-such-program: No such file'
-check "failed tests give an exit status" [ "$status" -eq 1 ]
-
-manifest "60 panic
-10 pass"
-boot panic --manifest "$work/manifest" --mem 256
-check "a kernel panic is a failed boot" boot_failed 'panic: .*Kernel panic - not syncing'
-check "the test that ran into the panic fails" has '^not ok 2 panic/panic # the boot ended while it ran'
-check "a test never reached fails" has '^not ok 3 panic/pass # never reached'
-
-manifest "10 splat
-10 pass"
-boot splat --manifest "$work/manifest"
-check "a splat is a failed boot" boot_failed 'splat: .*WARNING: not a real one'
-
-manifest "10 skip"
-boot noskip --manifest "$work/manifest" --expect pass
-check "a skip where a pass is expected is a failure" has '^not ok 2 noskip/skip # it must not skip here'
-
-manifest "600 hang"
-boot hang --manifest "$work/manifest" --timeout 10
-check "a hung boot is ended and failed" boot_failed 'hung after 10 s \(last console line: '
-check "a hung boot is told in one line" \
-	grep -qE '^boot of hang hung after 10 s \(last console line: .+\)$' "$work/hang.err"
-
-manifest "10 pass"
-boot vmless --manifest "$work/manifest" --append "initcall_blacklist=svm_init,vt_init"
-check "a host without KVM is a failed boot" boot_failed 'KVM did not load'
-
-printf 'amd WARNING: without a reason\n' >"$work/allow"
-boot allow --manifest "$work/manifest" --allow "$work/allow"
-check "a tolerated splat without a reason is an error" grep -q 'entry without a reason' "$work/allow.err"
-
-cut='------------[ cut here ]------------' end='---[ end trace 0 ]---'
-known=$cut$'\nWARNING: known\nCall Trace:\n'$end
-new=$cut$'\nWARNING: new\nCall Trace:\nWARNING: known\n'$end
-check "a tolerated splat goes with its trace" [ -z "$(splats "$known")" ]
-check "what follows a tolerated splat is still seen" \
-	[ "$(splats "$known"$'\n'"$new"$'\nCall Trace:')" = $'WARNING: new\nCall Trace:' ]
-check "a tolerated splat that never ends is not tolerated" [ -n "$(splats "${known%"$end"}")" ]
+case $set in
+selfcheck) check_programs ;;
+faults) check_faults ;;
+esac
 
 exec >&3
 {

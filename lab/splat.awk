@@ -4,7 +4,7 @@
 
 function telling(line)
 {
-	return line ~ /WARNING:|BUG:|kernel BUG at|Oops|Call Trace:|general protection|double fault/ ||
+	return line ~ /WARNING:|BUG:|BUG [^ ]+ \(|kernel BUG at|Oops|Call Trace:|general protection|double fault/ ||
 	       line ~ /KASAN:|UBSAN:|KCSAN:|KFENCE:|refcount_t:|INFO: possible|possible circular/ ||
 	       line ~ /suspicious RCU|INFO: rcu|stalls on CPUs|hung task|blocked for more than/ ||
 	       line ~ /INFO: trying to register|unreferenced object|Kernel panic - not syncing/

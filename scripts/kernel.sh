@@ -7,7 +7,8 @@
 # Build the kernel of lab/configs/NAME.config over tinyconfig, and put bzImage,
 # vmlinux and .config into build/<base>/lab/<source>-<config>/. With several
 # NAMEs, the later fragments go over the former ones; if the first one is
-# allmodconfig, the rest goes over that.
+# allmodconfig, the rest goes over that.  A line "#make VARIABLE=VALUE" in a
+# fragment is for the make command line.
 #
 # With --target, make these targets and no kernel, as far as they go. --clang is
 # for another compiler. Both have their own directory for objects.
@@ -50,6 +51,8 @@ for i in "${!fragments[@]}"; do
 		    "use CONFIG= one of: $(cd "$TOP/lab/configs" && echo *.config | sed 's/\.config//g')"
 	fragments[i]=$TOP/lab/configs/${fragments[i]}.config
 done
+
+mapfile -t -O "${#variables[@]}" variables < <(cat /dev/null ${fragments[@]+"${fragments[@]}"} | sed -n 's/^#make //p')
 
 need make "$cc" ccache flex bison bc perl
 load_base

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# kunit.sh [--source series|mutant] [--out DIR] [--name NAME] [--gcda FILE] [--build]
+# kunit.sh [--source series|mutant] [--kernel BZIMAGE] [--out DIR] [--name NAME]
+#          [--gcda FILE] [--build]
 #
 # Build the kernel of lib/kunit/kvm_hv_nested_relay.kunitconfig with kunit.py, in
 # o-kunit inside the source tree, boot it under QEMU without hardware
@@ -10,7 +11,8 @@
 # DIR gets the console's log and the results, as lab/boot.sh has them for a boot
 # of this NAME; default build/<base>/kunit.  With --gcda, the kernel is one with
 # gcov for the relay's core, in o-kunit-gcov, and FILE gets the core's counters.
-# With --build, build the kernel and leave it at that.
+# With --build, build the kernel and leave it at that.  With --kernel, there is
+# nothing to build: BZIMAGE has the tests.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -20,6 +22,7 @@ source=series
 out=
 name=kunit
 gcda=
+kernel=
 build_only=
 while (($#)); do
 	case $1 in
@@ -32,6 +35,7 @@ while (($#)); do
 	--out) out=${2-} ;;
 	--name) name=${2-} ;;
 	--gcda) gcda=${2-} ;;
+	--kernel) kernel=${2-} ;;
 	*) die "kunit.sh: unknown argument $1" "see the head of scripts/kunit.sh" ;;
 	esac
 	shift 2 || die "kunit.sh: an option has no value" "see the head of scripts/kunit.sh"
@@ -62,6 +66,7 @@ if [[ $gcda ]]; then
 	done
 	make+=(GCOV_PROFILE_hyperv_nested_relay.o=y)
 fi
+[[ ! $kernel || -f $kernel ]] || die "there is no kernel $kernel" "run: make kernel"
 out=${out:-$BUILD/${obj#o-}}
 console=$out/console.log
 mkdir -p "$out"
@@ -112,19 +117,21 @@ boot() {
 	fi
 	timeout --foreground -k 5 "$boot_limit" \
 		qemu-system-x86_64 -accel tcg -cpu max -m 1024 -nodefaults -display none -no-reboot \
-		-bios qboot.rom -kernel "$src/$obj/arch/x86/boot/bzImage" \
+		-bios qboot.rom -kernel "${kernel:-$src/$obj/arch/x86/boot/bzImage}" \
 		-serial "file:$console" "${args[@]}" < /dev/null > "$out/qemu.log" 2>&1
 }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Only one "make mutate" at a time can have the mutant, which it has locked.
-[[ $source == mutant ]] || lock
-say "kunit: building ${src#"$TOP"/}/$obj"
-logged "$out/build.log" build || die "building the KUnit kernel failed" "see $out/build.log"
-[[ ! $build_only ]] || exit 0
-exec 9>&-
+if [[ ! $kernel ]]; then
+	# Only one "make mutate" at a time can have the mutant, which it has locked.
+	[[ $source == mutant ]] || lock
+	say "kunit: building ${src#"$TOP"/}/$obj"
+	logged "$out/build.log" build || die "building the KUnit kernel failed" "see $out/build.log"
+	[[ ! $build_only ]] || exit 0
+	exec 9>&-
+fi
 
 : > "$console"
 boot || die "the KUnit kernel did not end within $boot_limit s, or QEMU failed" \

@@ -70,7 +70,7 @@ noticed() {
 
 boot() {
 	"$TOP/lab/boot.sh" --host "$1" --kernel "$kernel" --tests "$tests" \
-		--timeout 240 --out "$out/$name/$1" > "$out/$name/$1.log" 2>&1 || true
+		--timeout 480 --out "$out/$name/$1" > "$out/$name/$1.log" 2>&1 || true
 	[[ -f $out/$name/$1/results.ktap ]]
 }
 

@@ -7,7 +7,8 @@
 # shellcheck disable=SC2034
 {
 	HOST_TITLE="AMD host (QEMU TCG: EPYC with SVM and nested paging)"
-	HOST_TIMEOUT=300 HOST_SMP=2 HOST_CMDLINE=''
+	# On a busy machine TCG is too late for the kernel's test of the timer's interrupt.
+	HOST_TIMEOUT=300 HOST_SMP=2 HOST_CMDLINE=no_timer_check
 }
 
 host_check() {

@@ -124,19 +124,19 @@ static void test_flip(struct relay_vm *r, struct kvm_vcpu *vcpu, int fd, u64 nr,
 	assert_outcome(r, outcomes.replied, outcomes.reflected, 0, relayed);
 }
 
-TEST_F_TIMEOUT(flip, mask, 240)
+TEST_F_TIMEOUT(flip, mask, 1200)
 {
 	test_flip(&self->r, self->vcpu, self->eventfd, NR_MASK_CALLS, false,
 		  set_mask_gate);
 }
 
-TEST_F_TIMEOUT(flip, mask_of_posts, 240)
+TEST_F_TIMEOUT(flip, mask_of_posts, 600)
 {
 	test_flip(&self->r, self->vcpu, self->eventfd, NR_DELIVERED_CALLS, true,
 		  set_mask_gate);
 }
 
-TEST_F_TIMEOUT(flip, xen_mode, 240)
+TEST_F_TIMEOUT(flip, xen_mode, 600)
 {
 	if (!(kvm_check_cap(KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
 		SKIP(return, "no KVM_CAP_XEN_HVM");
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(flip, xen_mode, 240)
 		  set_xen_gate);
 }
 
-TEST_F_TIMEOUT(flip, guest_os_id, 240)
+TEST_F_TIMEOUT(flip, guest_os_id, 600)
 {
 	test_flip(&self->r, self->vcpu, self->eventfd, NR_GATE_CALLS, false,
 		  set_guest_os_id_gate);
@@ -237,7 +237,7 @@ FIXTURE_TEARDOWN(moving_page)
 	kvm_vm_free(self->r.vm);
 }
 
-TEST_F_TIMEOUT(moving_page, post_is_of_one_page, 240)
+TEST_F_TIMEOUT(moving_page, post_is_of_one_page, 600)
 {
 	struct relay_vm *r = &self->r;
 	pthread_t thread;
@@ -735,7 +735,7 @@ static void set_nested_state_at_stage(struct script_vm *s, enum stage stage)
 	vcpu_nested_state_set(s->r.vcpu, &buf.state);
 }
 
-TEST_F_TIMEOUT(script, save_restore_everywhere, 240)
+TEST_F_TIMEOUT(script, save_restore_everywhere, 600)
 {
 	struct relay_vm *r = &self->s.r;
 	const struct step steps[] = {
