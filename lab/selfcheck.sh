@@ -189,10 +189,8 @@ finds() {
 check_faults() {
 	provoke memory "ARRAY_BOUNDS REFCOUNT_INC_OVERFLOW READ_AFTER_FREE" \
 		'UBSAN: array-index-out-of-bounds' 'WARNING: .*refcount' 'BUG: KASAN: slab-use-after-free'
-	provoke stack "REPORT_STACK" 'BUG: KASAN'
 	provoke lock "SPINLOCKUP" 'WARNING: lock held when returning to user space' \
 		'BUG: sleeping function called from invalid context'
-	provoke recursion "SPINLOCKUP SPINLOCKUP" 'WARNING: possible recursive locking detected'
 	provoke list "CORRUPT_LIST_ADD" 'kernel BUG at lib/list_debug.c'
 }
 

@@ -11,6 +11,9 @@
 	HOST_TIMEOUT=300 HOST_SMP=2 HOST_CMDLINE=no_timer_check
 }
 
+# For hosts that source this one.
+qemu_options=()
+
 host_check() {
 	need qemu-system-x86_64
 }
@@ -19,6 +22,7 @@ host_start() {
 	local work=$1 kernel=$2 initrd=$3 cmdline=$4 mem=$5 smp=$6
 
 	qemu-system-x86_64 -accel tcg -cpu EPYC,+svm,+npt -smp "$smp" -m "$mem" \
+		"${qemu_options[@]}" \
 		-nodefaults -display none -monitor none -no-reboot \
 		-serial "file:$work/console.log" -serial "file:$work/result.log" \
 		-kernel "$kernel" -initrd "$initrd" -append "$cmdline" \
