@@ -42,9 +42,9 @@ reasons=$TOP/lab/coverage.reasons
 # capture OBJ DATA INFO: what lcov makes of the counters below DATA, next to
 # which are the .gcno files, whose names are relative to the build directory OBJ.
 rc=(--rc lcov_branch_coverage=1)
-capture() {
+capture() (
 	cd "$1" && lcov -q "${rc[@]}" -c -d "$2" -b "$1" -o "$3"
-}
+)
 
 # The core by KUnit alone.
 kunit_report() {
@@ -52,7 +52,7 @@ kunit_report() {
 	local -a rc=("${rc[@]}" --rc "lcov_excl_line=$excluded")
 
 	cp "$obj/$core.gcno" "$data" &&
-	(capture "$obj" "$data" "$out/all.info") &&
+	capture "$obj" "$data" "$out/all.info" &&
 	lcov -q "${rc[@]}" -e "$out/all.info" "*/$core.c" -o "$out/core.info" &&
 	genhtml -q --branch-coverage "${rc[@]}" -p "$LINUX" -t "$core.c by KUnit" \
 		-o "$out/html" "$out/core.info"
