@@ -182,9 +182,9 @@ bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized)
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_hv_nested_relay_keep);
 
 /*
- * Can L2 have memory at @gpa?  Its page tables can't yield a GPA that is out of
- * range, a register can.  The nested walk would look only at the bits that its
- * root level translates, i.e. take the GPA for another one.
+ * Check that L2 can have memory at @gpa.  L2's page tables can't yield a GPA
+ * that is out of range, a register can.  The nested walk would look only at the
+ * bits that its root level translates, i.e. take the GPA for another one.
  */
 static bool kvm_hv_nested_relay_is_legal_gpa(struct kvm_vcpu *vcpu, gpa_t gpa)
 {

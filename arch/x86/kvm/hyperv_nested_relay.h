@@ -11,7 +11,8 @@
 
 /*
  * What became of a hypercall made by L2.  Only the first three are calls that
- * were kept in L0, in all other cases the exit went to L1.
+ * were kept in L0, all others are handled as if there was no relay, i.e. go to
+ * L1 unless L1 doesn't intercept VMMCALL.
  */
 enum kvm_hv_nested_relay_verdict {
 	KVM_HV_RELAY_KEPT,
@@ -30,7 +31,7 @@ static inline bool kvm_hv_nested_relay_enabled(struct kvm_vcpu *vcpu)
 	return READ_ONCE(to_kvm_hv(vcpu->kvm)->nested_relay_mask);
 }
 
-/* Was the hypercall that is being handled kept from L1, to be relayed? */
+/* True from the decision to keep a hypercall in L0 until it gets handled. */
 static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hv *hv_vcpu = to_hv_vcpu(vcpu);
