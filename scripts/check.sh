@@ -178,7 +178,8 @@ check_coccinelle() {
 		[[ $(grep -c '^[^ ]*spatch ' "$log.found.${file//\//_}") -ge 50 ]] ||
 			echo "coccicheck: error: ran less than 50 rules on $file"
 	done
-	sed -E '/^[^ ]*spatch /d; s/^([^: ]+:[0-9]+):[0-9]+-[0-9]+: /\1: warning: /' "$log.found".*
+	# spatch says on its own what it makes of a rule; findings begin with a file and a line.
+	sed -E -n 's/^([^: ]+:[0-9]+):[0-9]+-[0-9]+: /\1: warning: /p; /^(Fatal|EXN|File ")/s/^/coccicheck: error: /p' "$log.found".*
 }
 
 check_analyzer() {

@@ -308,8 +308,7 @@ TEST_F(relay, reserved_rep_and_varhead_fail)
 
 	relay_vm_set_mask(r, RELAY_ALL);
 	for (bit = 17; bit < 64; bit++) {
-		/* 26 is unused by KVM but not reserved, 31 is the nested bit. */
-		if (bit == 26 || bit == 31)
+		if (BIT_ULL(bit) == HV_HYPERCALL_NESTED)
 			continue;
 		assert_status(r, POST | BIT_ULL(bit), r->msg_gpa,
 			      HV_STATUS_INVALID_HYPERCALL_INPUT);
