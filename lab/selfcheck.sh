@@ -27,7 +27,7 @@ boot() {
 	mkdir -p "$out/$case"
 	: >"$ktap"
 	"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "$case" --bindir "$work" \
-		--slowdown "$slowdown" --out "$out/$case" "$@" >"$work/$case.out" 2>"$work/$case.err" || status=$?
+		--slowdown "$slowdown" --out "$out/$case" "$@" >/dev/null 2>"$work/$case.err" || status=$?
 }
 
 # manifest LINE... : each a time limit and a mode of lab/selfcheck.c.

@@ -159,7 +159,7 @@ fi
 printf 'cat /sys/kernel/debug/kunit/%s/results\n' kvm_hv_nested_relay > "$work/steps"
 {
 	echo "x start 1"
-	tr -d '\r\0' < "$console" | sed 's/^\[ *[0-9.]*\] //' | sed -n '/^KTAP version/,$s/^/o 1 /p'
+	tr -d '\r\0' < "$console" | sed -n 's/^\[ *[0-9.]*\] //; /^KTAP version/,$s/^/o 1 /p'
 	echo "x end 1 exit 0 0"
 	echo "x done 1"
 } > "$work/result.log"
