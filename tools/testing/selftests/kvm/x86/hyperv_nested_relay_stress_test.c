@@ -177,9 +177,12 @@ static void mover_main(void)
 	GUEST_DONE();
 }
 
-static void *mover_thread(void *vcpu)
+static void *mover_thread(void *arg)
 {
+	struct kvm_vcpu *vcpu = arg;
+
 	vcpu_run(vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
 	TEST_ASSERT_EQ(get_ucall(vcpu, NULL), UCALL_DONE);
 	return NULL;
 }
