@@ -176,6 +176,30 @@ TEST_F(relay, vp_assist_page_disabled_reflects)
 	l1_config.no_vp_assist = true;
 	l1_apply_config(r);
 	assert_reflected(r, POST, r->msg_gpa);
+
+	l1_config.no_vp_assist = false;
+	l1_apply_config(r);
+	assert_post_delivered(r);
+}
+
+/* To KVM, the VP assist page is a use of PV EOI, which KVM's own MSR ends, too. */
+TEST_F(relay, pv_eoi_disabled_reflects)
+{
+	struct relay_vm *r = &self->r;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "SVM only, there is no eVMCS without the VP assist page");
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+
+	l1_config.no_pv_eoi = true;
+	l1_apply_config(r);
+	assert_reflected(r, POST, r->msg_gpa);
+
+	l1_config.no_pv_eoi = false;
+	l1_apply_config(r);
+	assert_post_delivered(r);
 }
 
 /* What L1 said in its VMCB while it was no Hyper-V guest doesn't count. */

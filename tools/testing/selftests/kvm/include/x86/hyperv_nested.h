@@ -42,6 +42,7 @@ struct hv_l1_config {
 	bool direct_vmcs;	/* nested_flush_hypercall in the eVMCS/VMCB */
 	bool direct_assist;	/* directhypercall in the VP assist page */
 	bool no_vp_assist;	/* no such page (SVM only, the eVMCS needs it) */
+	bool no_pv_eoi;		/* no PV EOI, and thus no such page either */
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
 	bool intercept_events;	/* L1 gets interrupts and NMIs that arrive in L2 */
 	bool another;		/* L1 has an L2 already, i.e. is a hypervisor */
@@ -189,6 +190,8 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 		wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
 	else
 		enable_vp_assist(hv->vp_assist_gpa, hv->vp_assist);
+	if (cfg->no_pv_eoi)
+		wrmsr(MSR_KVM_PV_EOI_EN, 0);
 	wrmsr(HV_X64_MSR_GUEST_OS_ID, cfg->guest_os_id);
 }
 
