@@ -12,7 +12,8 @@ SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
 SEED ?=#		make fuzz: where to start, a number; default is a random one
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
-export BASE CONFIG HOST TEST BY SEED FORCE FAST
+FAULTS ?=#		make check: 1 sees that each check finds a fault made for it
+export BASE CONFIG HOST TEST BY SEED FORCE FAST FAULTS
 
 SHELL := /bin/bash
 .NOTPARALLEL:

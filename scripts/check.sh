@@ -8,6 +8,9 @@
 # count.  Prints a table, a column per patch.  With FAST=1, check the sum of the
 # patches, with fewer configurations.  With TEST=GLOB, do only the checks that match.
 #
+# With FAULTS=1, check the checks instead: each has to find the fault that is put
+# for it on top of the series.
+#
 # Works in build/<base>/check and build/<base>/pristine, findings and logs are in
 # build/<base>/check-results.
 
@@ -332,6 +335,113 @@ new_findings() {
 	[[ ! -s $file.bad ]]
 }
 
+# plant CHECK: put a fault into $src that is CHECK's to find, as a patch does it.
+plant() {
+	local kvm=$src/arch/x86/kvm
+	local core=$kvm/hyperv_nested_relay.c uapi=$src/include/uapi/linux/kvm.h
+
+	case $1 in
+	checkpatch)
+		printf '/* Recieve a hypercall. */\n' >> "$core"
+		;;
+	maintainers)
+		printf '// SPDX-License-Identifier: GPL-2.0-only\n' > "$src/arch/x86/hv_fault.c"
+		;;
+	kernel_doc)
+		sed -i '0,/^static/s//\/**\n * hv_fault() - no such function\n * @nothing: nothing\n *\/\nstatic/' "$core"
+		;;
+	headers)
+		printf 'struct kvm_hv_fault {\n\tu32 not_a_type_of_userspace;\n};\n' >> "$uapi"
+		;;
+	docs)
+		printf '\nA title that is longer\n====\n' >> "$src/Documentation/virt/kvm/x86/hyperv-nested-relay.rst"
+		;;
+	sparse)
+		plant_function 'int fault(int __user *p)' 'return *(int *)p;'
+		;;
+	coccinelle)
+		plant_function 'int fault(int x)' 'if (x) { x++; };\n\treturn x;'
+		;;
+	analyzer)
+		plant_function 'int fault(int x)' 'int *p = x ? \&x : NULL;\n\n\treturn *p;'
+		;;
+	gcc)
+		plant_function 'int fault(int x)' '/* A warning of gcc only, with W=1. */\n\tchar s[4];\n\n\treturn snprintf(s, sizeof(s), "%d and more", x);'
+		;;
+	clang)
+		plant_function 'int fault(int x)' '/* A warning of clang only. */\n\tint y;\n\n\tif (x)\n\t\ty = x;\n\treturn y;'
+		;;
+	nohyperv)
+		printf 'u32 hv_fault(struct kvm *kvm);\nu32 hv_fault(struct kvm *kvm)\n{\n\treturn kvm->arch.hyperv.nested_relay_mask;\n}\n' >> "$kvm/x86.c"
+		;;
+	modules)
+		printf 'u32 hv_fault(void);\nu32 hv_fault(void)\n{\n\treturn kvm_hv_nested_relay_supported();\n}\n' >> "$kvm/svm/svm.c"
+		;;
+	intel)
+		plant_error '!IS_ENABLED(CONFIG_KVM_SMM)'
+		;;
+	amd)
+		plant_error 'IS_MODULE(CONFIG_KVM_AMD) && !IS_ENABLED(CONFIG_KVM_INTEL)'
+		;;
+	none)
+		printf 'ifndef CONFIG_KVM_X86\nobj-y += hv_fault.o\nendif\n' >> "$kvm/Makefile"
+		;;
+	locking)
+		plant_error 'defined(CONFIG_PROVE_LOCKING)'
+		;;
+	i386)
+		plant_function 'unsigned long fault(void)' 'return 1UL << 40;'
+		;;
+	allmod)
+		plant_error 'defined(CONFIG_COMPILE_TEST)'
+		;;
+	*)
+		die "there is no fault for the check $1" "add one to plant() in scripts/check.sh"
+		;;
+	esac
+}
+
+# Functions go in front of one of the core's, nothing else calls them.
+plant_function() {
+	sed -i "0,/^static u32/s||static __maybe_unused $1\n{\n\t$2\n}\n\nstatic u32|" \
+		"$src/arch/x86/kvm/hyperv_nested_relay.c"
+}
+
+plant_error() {
+	printf '#if %s\nint hv_fault = not_declared;\n#endif\n' "$1" >> "$src/arch/x86/kvm/x86.c"
+}
+
+# Each check must find its fault.
+check_faults() {
+	local tree=$src kind=check dir=$out/faults check file
+	local -a touched new
+
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	for check in "${names[@]}"; do
+		git -C "$src" checkout -q -f --detach series
+		git -C "$src" clean -q -f -d -e 'o-*' arch
+		plant "$check"
+		git -C "$src" add -f -u
+		[[ ! -f $src/arch/x86/hv_fault.c ]] || git -C "$src" add -f arch/x86/hv_fault.c
+		git -C "$src" -c user.name=check -c user.email=check@invalid commit -q -m "KVM: x86: A fault for $check" ||
+			die "the fault for $check changes nothing" "mend plant() in scripts/check.sh"
+		range=series..HEAD
+		mapfile -t touched < <(git -C "$src" diff --name-only --no-renames "$range")
+		# Some look at new files only: all of the series are.
+		mapfile -t new < <(git -C "$src" diff --name-only --no-renames --diff-filter=A base..HEAD)
+		if new_findings "$check"; then
+			failed=$((failed + 1))
+			say "not found: $check"
+		else
+			passed=$((passed + 1))
+			file=$dir/$check.bad
+			printf '%-12s %s\n' "$check" "$(head -n 1 "$file" | cut -c -150)"
+		fi
+	done
+	git -C "$src" checkout -q -f --detach series
+}
+
 start=$SECONDS
 names=()
 while IFS=$'\t' read -r check is_fast _; do
@@ -339,6 +449,13 @@ while IFS=$'\t' read -r check is_fast _; do
 	[[ $check != ${TEST:-*} || ($fast && $is_fast == 0) ]] || names+=("$check")
 done < <(checks)
 ((${#names[@]})) || die "no check matches '$TEST'" "use one of: $(checks | cut -f 1 | xargs)"
+passed=0
+failed=0
+if [[ ${FAULTS:-} ]]; then
+	check_faults
+	say "$passed passed, $failed failed"
+	exit $((failed > 0))
+fi
 if [[ $fast ]]; then
 	ranges=(base..series)
 else
@@ -349,8 +466,6 @@ else
 fi
 ((${#ranges[@]})) || die "there are no patches" "see series/$BASE"
 
-passed=0
-failed=0
 failures=()
 declare -A table=()
 number=0
