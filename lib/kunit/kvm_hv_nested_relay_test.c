@@ -502,6 +502,8 @@ static void control_is_in_rcx_in_64_bit_mode(struct kunit *test)
 	/* A call in RCX alone. */
 	set_call(relay, NESTED | POST, POISON);
 	KUNIT_EXPECT_TRUE(test, keep(relay));
+	set_register(relay, VCPU_REGS_RAX, 0);
+	KUNIT_EXPECT_TRUE(test, keep(relay));
 }
 
 static void control_is_in_eax_in_32_bit_mode(struct kunit *test)
@@ -520,6 +522,8 @@ static void control_is_in_eax_in_32_bit_mode(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, keep(relay));
 
 	set_call(relay, NESTED | POST, POISON);
+	KUNIT_EXPECT_TRUE(test, keep(relay));
+	set_register(relay, VCPU_REGS_RCX, 0);
 	KUNIT_EXPECT_TRUE(test, keep(relay));
 }
 
@@ -1074,15 +1078,15 @@ static const struct relay_verdict {
 	struct relay_event event;
 } verdicts[] = {
 	{ "slow call kept", no_change, NESTED | POST, L2_GPA,
-	  { POST, L2_GPA, L1_GPA, KVM_HV_RELAY_KEPT } },
+	  { NESTED | POST, L2_GPA, L1_GPA, KVM_HV_RELAY_KEPT } },
 	{ "fast call kept", no_change, NESTED | FAST | POST, L2_GPA,
-	  { FAST | POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_KEPT } },
+	  { NESTED | FAST | POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_KEPT } },
 	{ "misaligned", no_change, NESTED | POST, L2_GPA + 1,
-	  { POST, L2_GPA + 1, INVALID_GPA, KVM_HV_RELAY_BAD_ALIGNMENT } },
+	  { NESTED | POST, L2_GPA + 1, INVALID_GPA, KVM_HV_RELAY_BAD_ALIGNMENT } },
 	{ "not mapped", unmap, NESTED | POST, L2_GPA,
-	  { POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_NOT_MAPPED } },
+	  { NESTED | POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_NOT_MAPPED } },
 	{ "above MAXPHYADDR", no_change, NESTED | POST, BIT_ULL(MAXPHYADDR),
-	  { POST, BIT_ULL(MAXPHYADDR), INVALID_GPA, KVM_HV_RELAY_NOT_MAPPED } },
+	  { NESTED | POST, BIT_ULL(MAXPHYADDR), INVALID_GPA, KVM_HV_RELAY_NOT_MAPPED } },
 	{ "no nested bit", no_change, POST, L2_GPA,
 	  { POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_NO_NESTED_BIT } },
 	{ "mask cleared", clear_mask, NESTED | POST, L2_GPA,

@@ -13,8 +13,8 @@
  *
  *   kvm_hv_nested_relay_keep()   vendor code asks where the exit goes.  This is
  *                                the one place where the decision is taken.
- *   kvm_hv_nested_relay_begin()  kvm_hv_hypercall() starts on a call that was
- *                                kept.  Consumes the decision.
+ *   kvm_hv_nested_relay_begin()  kvm_hv_hypercall() starts on a call, which may
+ *                                have been kept.  Consumes the decision.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -167,9 +167,19 @@ kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool authorized)
  */
 bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized)
 {
-	u32 control = kvm_hv_nested_relay_control(vcpu);
 	enum kvm_hv_nested_relay_verdict verdict;
+	u32 control;
 
+	/*
+	 * Be done with calls that can't have the nested bit, i.e. with almost
+	 * all that L1 handles, before asking for L2's mode: the control word is
+	 * in RCX or in EAX.
+	 */
+	if (!((kvm_rcx_read_raw(vcpu) | kvm_rax_read_raw(vcpu)) & HV_HYPERCALL_NESTED) &&
+	    !trace_kvm_hv_nested_relay_enabled())
+		return false;
+
+	control = kvm_hv_nested_relay_control(vcpu);
 	verdict = kvm_hv_nested_relay_decide(vcpu, control, authorized);
 	if (verdict == KVM_HV_RELAY_KEPT)
 		return true;
@@ -218,21 +228,18 @@ kvm_hv_nested_relay_translate(struct kvm_vcpu *vcpu, gpa_t l2_gpa, u16 size,
 }
 
 /*
- * If the hypercall at hand was kept in L0 for L2, make KVM's copy of it look as
- * if it came from L1: without the nested bit in @control, and with an L1 GPA in
- * @input, unless the call is fast.  L2's registers stay as they are.  Return
- * the Hyper-V status with which the call must be completed if that fails.
+ * Make KVM's copy of a hypercall that was kept in L0 for L2 look as if it came
+ * from L1: without the nested bit in @control, and with an L1 GPA in @input,
+ * unless the call is fast.  L2's registers stay as they are.  Return the
+ * Hyper-V status with which the call must be completed if that fails.
  */
-u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
+u64 __kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 {
 	enum kvm_hv_nested_relay_verdict verdict = KVM_HV_RELAY_KEPT;
 	struct kvm_vcpu_hv *hv_vcpu = to_hv_vcpu(vcpu);
 	const struct kvm_hv_nested_relay_class *class = hv_vcpu->nested.relay;
+	u64 l2_control = *control, l2_input = *input;
 	gpa_t l1_gpa = INVALID_GPA;
-	u64 l2_input = *input;
-
-	if (!class)
-		return HV_STATUS_SUCCESS;
 
 	hv_vcpu->nested.relay = NULL;
 	if (WARN_ON_ONCE(!is_guest_mode(vcpu)))
@@ -247,7 +254,7 @@ u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 		*input = l1_gpa;
 	}
 
-	trace_kvm_hv_nested_relay(*control, l2_input, l1_gpa, verdict);
+	trace_kvm_hv_nested_relay(l2_control, l2_input, l1_gpa, verdict);
 
 	switch (verdict) {
 	case KVM_HV_RELAY_BAD_ALIGNMENT:
@@ -258,7 +265,7 @@ u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 		return HV_STATUS_SUCCESS;
 	}
 }
-EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_begin);
+EXPORT_SYMBOL_IF_KUNIT(__kvm_hv_nested_relay_begin);
 
 /* The classes that this host can relay: what the capability reports and takes. */
 u32 kvm_hv_nested_relay_supported(void)

@@ -42,7 +42,16 @@ static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
 u32 kvm_hv_nested_relay_supported(void);
 int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap);
 bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized);
-u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
+u64 __kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
+
+static inline u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control,
+					    u64 *input)
+{
+	if (!kvm_hv_nested_relay_kept(vcpu))
+		return HV_STATUS_SUCCESS;
+
+	return __kvm_hv_nested_relay_begin(vcpu, control, input);
+}
 
 #if IS_ENABLED(CONFIG_KUNIT)
 bool kvm_hv_nested_relay_is_64_bit(struct kvm_vcpu *vcpu);
