@@ -48,7 +48,7 @@ read_plan() {
 			"expect[$name]" "groups[$name]" "tests[$name]" <<<"$rest"
 		[ -n "${tests[$name]}" ] || die "lab/plan:$line: a column is missing" "see the top of that file"
 		case ${expect[$name]} in
-		pass | skip | selfcheck | kunit | roundtrip) ;;
+		pass | skip | selfcheck | kunit | roundtrip | preload) ;;
 		same:*) [ -n "${host[${expect[$name]#same:}]:-}" ] ||
 			die "lab/plan:$line: there is no row '${expect[$name]#same:}' above" "name an earlier row" ;;
 		*) die "lab/plan:$line: '${expect[$name]}' is not an expectation" "see the top of that file" ;;
@@ -80,7 +80,9 @@ build_what_rows_need() {
 	local name kernels='' programs='' args
 
 	for name in "${rows[@]}"; do
-		[ "${expect[$name]}" != roundtrip ] || continue
+		case ${expect[$name]} in
+		roundtrip | preload) continue ;;
+		esac
 		if [ "${expect[$name]}" = kunit ] && [ "${config[$name]}" = kunit ]; then
 			"$TOP/scripts/kunit.sh" --build
 			continue
@@ -154,6 +156,10 @@ boot_row() {
 		args=(--out "$dir" --name "$name")
 		[ "${config[$name]}" = kunit ] || args+=(--kernel "$kernel")
 		"$TOP/scripts/kunit.sh" "${args[@]}"
+		return
+	fi
+	if [ "${expect[$name]}" = preload ]; then
+		"$TOP/tools/hvrelay-preload/test/run.sh" --out "$dir" --name "$name"
 		return
 	fi
 	args=(--host "${host[$name]}" --name "$name" --out "$dir" --kernel "$kernel"

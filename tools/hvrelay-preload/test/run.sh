@@ -1,0 +1,204 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# run.sh --out DIR [--name NAME]
+#
+# Test the preload library with a made-up KVM and a made-up VMM; no /dev/kvm is
+# needed. DIR gets results.ktap and the programs. Exit status: 0 if all passed.
+
+set -euo pipefail
+
+dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+out=
+name=hvrelay-preload
+while (($#)); do
+	case $1 in
+	--out) out=${2-} ;;
+	--name) name=${2-} ;;
+	*) echo "error: run.sh: unknown argument $1; see the head of test/run.sh" >&2; exit 1 ;;
+	esac
+	shift 2 || { echo "error: run.sh: an option has no value; see the head of test/run.sh" >&2; exit 1; }
+done
+[[ $out ]] || { echo "error: run.sh: no --out; name a directory for the results" >&2; exit 1; }
+
+mkdir -p "$out"
+out=$(cd "$out" && pwd -P)
+make -s -C "$dir" O="$out" test-programs
+rm -f "$out/results.ktap"
+number=0
+failed=0
+
+# vmm [VARIABLE=VALUE...] [-- VMS]: run it; what it printed is in $out/stdout and
+# stderr, what KVM got to see in $out/calls.
+vmm() {
+	local -a variables=()
+
+	while (($#)) && [[ $1 != -- ]]; do
+		variables+=("$1")
+		shift
+	done
+	: > "$out/calls"
+	timeout 10 env -i FAKE_LOG="$out/calls" "${variables[@]}" \
+		LD_PRELOAD="$out/hvrelay-preload.so:$out/fake-kvm.so" \
+		"$out/fake-vmm" "${@:2}" > "$out/stdout" 2> "$out/stderr"
+}
+
+# check WHAT FILE LINE...: the last run's FILE has these lines and no others; a
+# LINE is a glob.
+bad=
+check() {
+	local what=$1 file line
+	local -a lines
+
+	shift
+	for file in calls stdout stderr; do
+		[[ $1 == "$file:" ]] || { bad+="$what: the test lists no $file; "; return; }
+		shift
+		mapfile -t lines < "$out/$file"
+		for line in "${lines[@]}"; do
+			# shellcheck disable=SC2053
+			if [[ ! ${1-} || $1 == *: || $line != $1 ]]; then
+				bad+="$file has '$line', not '${1-}'; "
+				return
+			fi
+			shift
+		done
+		if [[ ${1-} && ! $1 =~ ^(calls|stdout|stderr):$ ]]; then
+			bad+="$file lacks '$1'; "
+			return
+		fi
+	done
+}
+
+# result WHAT: the outcome of the checks since the last one.
+result() {
+	if [[ ! $bad ]]; then
+		echo "ok $((++number)) $name: $1"
+	else
+		failed=1
+		echo "not ok $((++number)) $name: $1 # ${bad//#/}"
+	fi
+	bad=
+} >> "$out/results.new"
+
+: > "$out/results.new"
+other="other 3 0xae41 77"
+
+vmm HVRELAY_CLASSES=post,signal
+check both calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 3 0 0 0" "$other" \
+	stdout: "vm made EDOM, fd open" "vcpu 0" stderr: "hvrelay: VM 3: relaying post,signal"
+result "both classes are enabled on the VM's descriptor, before the VMM goes on"
+
+vmm HVRELAY_CLASSES=post
+check post calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 1 0 0 0" "$other" \
+	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
+vmm HVRELAY_CLASSES=signal
+check signal calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 2 0 0 0" "$other" \
+	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying signal"
+result "a single class is enabled alone"
+
+vmm HVRELAY_CLASSES=signal,post HVRELAY_CAP=300
+check number calls: "create 5" "check 3 300" "enable 3 300 flags 0 args 3 0 0 0" "$other" \
+	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post,signal"
+result "HVRELAY_CAP is the capability's number"
+
+vmm HVRELAY_CLASSES=post FAKE_CHECK=7
+check more calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 1 0 0 0" "$other" \
+	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
+result "a host that relays more gets what was asked for, no more"
+
+vmm
+check unset calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: HVRELAY_CLASSES is not set; *"
+vmm HVRELAY_CLASSES=
+check empty calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: HVRELAY_CLASSES is not set; *"
+vmm HVRELAY_STRICT=1
+check strict calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: HVRELAY_CLASSES is not set; *"
+result "without HVRELAY_CLASSES the VM is left alone"
+
+for list in posts po 'post,' ',post' 'post,,signal' POST 'post signal' 3; do
+	vmm HVRELAY_CLASSES="$list"
+	check "$list" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+		stderr: "hvrelay: HVRELAY_CLASSES=$list: no class '*'; use post, signal or post,signal"
+done
+result "an unknown class enables nothing, and is named"
+
+for number_text in x 0 -1 12x 99999999999999999999 ' '; do
+	vmm HVRELAY_CLASSES=post HVRELAY_CAP="$number_text"
+	check "$number_text" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+		stderr: "hvrelay: HVRELAY_CAP=$number_text is not the number of a capability; unset it for 252"
+done
+result "a bad HVRELAY_CAP enables nothing, and is named"
+
+vmm HVRELAY_CLASSES=post FAKE_CHECK=0
+check none calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: this host has no capability 252; *nested=1*"
+vmm HVRELAY_CLASSES=post FAKE_CHECK=-22
+check einval calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: KVM_CHECK_EXTENSION of 252 failed: Invalid argument"
+result "a host without the capability is left alone, with the reason"
+
+vmm HVRELAY_CLASSES=post,signal FAKE_CHECK=1
+check part calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: post,signal wanted, this host relays post"
+vmm HVRELAY_CLASSES=signal FAKE_CHECK=5
+check unknown calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: signal wanted, this host relays post,0x4"
+result "a host that relays only a part is left alone, with the reason"
+
+vmm HVRELAY_CLASSES=post FAKE_ENABLE=-1
+check eperm calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
+	stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: KVM_ENABLE_CAP of 252 failed: Operation not permitted"
+result "a refused capability is reported, and the VM goes on"
+
+for case in "FAKE_CHECK=0 HVRELAY_STRICT=1" "FAKE_CHECK=1 HVRELAY_STRICT=yes" \
+	"FAKE_ENABLE=-22 HVRELAY_STRICT=1" "HVRELAY_CAP=x HVRELAY_STRICT=1"; do
+	# shellcheck disable=SC2086
+	vmm HVRELAY_CLASSES=post,signal $case
+	mapfile -t calls < "$out/calls"
+	check "$case" calls: "${calls[@]}" stdout: "vm none EOPNOTSUPP, fd closed" \
+		stderr: "hvrelay: *" "hvrelay: VM 3: not created, as HVRELAY_STRICT is set"
+	[[ ${#calls[@]} -lt 4 && ${calls[*]} != *other* ]] || bad+="$case: calls are ${calls[*]}"
+done
+result "with HVRELAY_STRICT there is no VM without the relay, and no open descriptor"
+
+vmm HVRELAY_CLASSES=post HVRELAY_STRICT=1
+check good calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
+	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
+vmm HVRELAY_CLASSES=post HVRELAY_STRICT=0 FAKE_CHECK=0
+check off calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: *"
+result "HVRELAY_STRICT changes nothing for a VM with the relay, nor does 0"
+
+vmm HVRELAY_CLASSES=post FAKE_CREATE=-12
+check enomem calls: "create 5" stdout: "vm none ENOMEM, fd closed" stderr:
+result "a VM that could not be created is the VMM's affair"
+
+vmm HVRELAY_CLASSES=post FAKE_OTHER=-7
+check passed calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
+	stdout: "vm made *" "vcpu -1" stderr: "hvrelay: VM 3: relaying post"
+result "other ioctls go through as they are"
+
+vmm HVRELAY_CLASSES=signal -- 2
+check two calls: "create 5" "check 3 252" "enable 3 252 * 2 0 0 0" "$other" \
+	"create 5" "check 4 252" "enable 4 252 * 2 0 0 0" "other 4 0xae41 77" \
+	stdout: "vm made *" "vcpu 0" "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relaying signal" "hvrelay: VM 4: relaying signal"
+result "each VM of a process gets it"
+
+# Nothing but ioctl() is interposed, or a program could be changed by accident.
+exports=$(nm -D --defined-only "$out/hvrelay-preload.so" | awk '{ print $3 }')
+[[ $exports == ioctl ]] || bad="exported: ${exports//$'\n'/ }"
+result "the library exports ioctl() and nothing else"
+
+{
+	echo "KTAP version 1"
+	echo "1..$number"
+	cat "$out/results.new"
+} > "$out/results.ktap"
+rm -f "$out/results.new"
+cat "$out/results.ktap"
+((!failed))
