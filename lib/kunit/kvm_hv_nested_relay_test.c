@@ -482,6 +482,60 @@ static void all_gates_must_be_open(struct kunit *test)
 	}
 }
 
+/* What L0 handles at all: L2's TLB flushes are its business, relay or not. */
+
+static const struct relay_hcall {
+	const char *name;
+	u64 code;
+	bool is_flush, is_relayed;
+} hcalls[] = {
+	{ "flush space",	0x02, true,  false },
+	{ "flush list",		0x03, true,  false },
+	{ "flush space ex",	0x13, true,  false },
+	{ "flush list ex",	0x14, true,  false },
+	{ "post",		POST, false, true },
+	{ "signal",		SIGNAL, false, true },
+	{ "none",		0x00, false, false },
+	{ "switch space",	0x01, false, false },
+	{ "next to flushes",	0x04, false, false },
+	{ "before ex",		0x12, false, false },
+	{ "after ex",		0x15, false, false },
+	{ "past 8 bits",	0x0102, false, false },
+};
+
+static void hcall_desc(const struct relay_hcall *hcall, char *desc)
+{
+	strscpy(desc, hcall->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(hcall, hcalls, hcall_desc);
+
+static void l0_wants_flushes_and_relayed_calls(struct kunit *test)
+{
+	const struct relay_hcall *hcall = test->param_value;
+	struct relay_test *relay = test->priv;
+	bool direct, flush, relayed;
+	unsigned int i;
+
+	for (i = 0; i <= 0x1f; i++) {
+		relay->is_64_bit = i & BIT(0);
+		direct = i & BIT(1);
+		set_mask(relay, i & BIT(2) ? MASK_ALL : 0);
+		to_hv_vcpu(relay->vcpu)->cpuid_cache.nested_eax =
+			i & BIT(3) ? BIT(17) : (u32)~BIT(17);
+		set_call(relay, (i & BIT(4) ? NESTED : 0) | hcall->code, L2_GPA);
+
+		flush = hcall->is_flush && direct && i & BIT(3);
+		relayed = hcall->is_relayed && direct && i & BIT(2) && i & BIT(4);
+		KUNIT_EXPECT_EQ_MSG(test, flush || relayed,
+				    kvm_hv_nested_relay_test_l0_wants_hcall(relay->vcpu, direct),
+				    "combination 0x%x", i);
+		KUNIT_EXPECT_EQ_MSG(test, relayed, kvm_hv_nested_relay_kept(relay->vcpu),
+				    "combination 0x%x", i);
+		to_hv_vcpu(relay->vcpu)->nested.relay = NULL;
+	}
+}
+
 /* Which registers count. */
 
 static void control_is_in_rcx_in_64_bit_mode(struct kunit *test)
@@ -1350,6 +1404,7 @@ static struct kunit_case relay_test_cases[] = {
 	KUNIT_CASE_PARAM(call_must_be_one_that_is_hyperv_to_kvm, interface_gen_params),
 	KUNIT_CASE(vcpu_without_hyperv_state_keeps_nothing),
 	KUNIT_CASE_PARAM(all_gates_must_be_open, class_gen_params),
+	KUNIT_CASE_PARAM(l0_wants_flushes_and_relayed_calls, hcall_gen_params),
 
 	KUNIT_CASE(control_is_in_rcx_in_64_bit_mode),
 	KUNIT_CASE(control_is_in_eax_in_32_bit_mode),

@@ -11,8 +11,9 @@
  *
  * There are two steps, in the course of one exit from L2:
  *
- *   kvm_hv_nested_relay_keep()   vendor code asks where the exit goes.  This is
- *                                the one place where the decision is taken.
+ *   kvm_hv_nested_relay_keep()   vendor code asks where the exit goes, by
+ *                                kvm_hv_nested_l0_wants_hcall().  This is the
+ *                                one place where the decision is taken.
  *   kvm_hv_nested_relay_begin()  kvm_hv_hypercall() starts on a call, which may
  *                                have been kept.  Consumes the decision.
  */
@@ -115,12 +116,16 @@ VISIBLE_IF_KUNIT bool kvm_hv_nested_relay_is_nested_enabled(void)
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_is_nested_enabled);
 
-/* The low half of the control word has all that matters to the decision. */
-static u32 kvm_hv_nested_relay_control(struct kvm_vcpu *vcpu)
+/*
+ * Get the control word of a hypercall that made L2 exit.  The low half of it
+ * has all that matters to who handles the call.
+ */
+u32 kvm_hv_nested_hcall_control(struct kvm_vcpu *vcpu)
 {
 	return kvm_hv_nested_relay_is_64_bit(vcpu) ? kvm_rcx_read_raw(vcpu) :
 						     kvm_eax_read(vcpu);
 }
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_hv_nested_hcall_control);
 
 static u64 kvm_hv_nested_relay_input(struct kvm_vcpu *vcpu)
 {
@@ -158,28 +163,18 @@ kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool authorized)
 }
 
 /*
- * Decide whether the hypercall that made L2 exit stays in L0.  @authorized is
- * what vendor code knows: whether L1 lets this L2 make hypercalls to L0, in the
- * enlightened VMCS/VMCB and in the VP assist page.
+ * Decide whether the hypercall that made L2 exit, with @control in its control
+ * word, stays in L0.  @authorized is what vendor code knows: whether L1 lets
+ * this L2 make hypercalls to L0, in the enlightened VMCS/VMCB and in the VP
+ * assist page.
  *
  * If so, handling the exit is bound to end up in kvm_hv_nested_relay_begin(),
  * no matter what userspace or other vCPUs change in the meantime.
  */
-bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized)
+bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control, bool authorized)
 {
 	enum kvm_hv_nested_relay_verdict verdict;
-	u32 control;
 
-	/*
-	 * Be done with calls that can't have the nested bit, i.e. with almost
-	 * all that L1 handles, before asking for L2's mode: the control word is
-	 * in RCX or in EAX.
-	 */
-	if (!((kvm_rcx_read_raw(vcpu) | kvm_rax_read_raw(vcpu)) & HV_HYPERCALL_NESTED) &&
-	    !trace_kvm_hv_nested_relay_enabled())
-		return false;
-
-	control = kvm_hv_nested_relay_control(vcpu);
 	verdict = kvm_hv_nested_relay_decide(vcpu, control, authorized);
 	if (verdict == KVM_HV_RELAY_KEPT)
 		return true;
@@ -300,10 +295,17 @@ int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap)
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_enable);
 
 #if IS_ENABLED(CONFIG_KUNIT)
-/* kvm_hv_nested_relay_keep() itself is exported to vendor modules, no others. */
+/* What these use themselves is exported to vendor modules, no others. */
 bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized)
 {
-	return kvm_hv_nested_relay_keep(vcpu, authorized);
+	return kvm_hv_nested_relay_keep(vcpu, kvm_hv_nested_hcall_control(vcpu),
+					authorized);
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_keep);
+
+bool kvm_hv_nested_relay_test_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
+{
+	return kvm_hv_nested_l0_wants_hcall(vcpu, direct);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_l0_wants_hcall);
 #endif

@@ -41,7 +41,8 @@ static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
 
 u32 kvm_hv_nested_relay_supported(void);
 int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap);
-bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, bool authorized);
+u32 kvm_hv_nested_hcall_control(struct kvm_vcpu *vcpu);
+bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control, bool authorized);
 u64 __kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
 
 static inline u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control,
@@ -53,6 +54,27 @@ static inline u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control,
 	return __kvm_hv_nested_relay_begin(vcpu, control, input);
 }
 
+/*
+ * Whether the hypercall that made L2 exit is L0's to handle: a TLB flush, or a
+ * call that is to be relayed.  @direct is whether L1 lets this L2 make
+ * hypercalls to L0.
+ */
+static inline bool kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
+{
+	bool relay = kvm_hv_nested_relay_enabled(vcpu);
+	u32 control;
+
+	if (!relay && !direct)
+		return false;
+
+	control = kvm_hv_nested_hcall_control(vcpu);
+	if (direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
+	    kvm_hv_is_tlb_flush_code(control))
+		return true;
+
+	return relay && kvm_hv_nested_relay_keep(vcpu, control, direct);
+}
+
 #if IS_ENABLED(CONFIG_KUNIT)
 bool kvm_hv_nested_relay_is_64_bit(struct kvm_vcpu *vcpu);
 int kvm_hv_nested_relay_get_cpl(struct kvm_vcpu *vcpu);
@@ -60,6 +82,7 @@ bool kvm_hv_nested_relay_is_xen(struct kvm *kvm);
 gpa_t kvm_hv_nested_relay_walk(struct kvm_vcpu *vcpu, gpa_t l2_gpa);
 bool kvm_hv_nested_relay_is_nested_enabled(void);
 bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized);
+bool kvm_hv_nested_relay_test_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct);
 #endif
 #else /* CONFIG_KVM_HYPERV */
 static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
