@@ -21,6 +21,7 @@ CACHE=${XDG_CACHE_HOME:-}
 CACHE=$CACHE/hyperv-nested-relay
 STATE=$LINUX/.git/hyperv-nested-relay
 SPARSE=$CACHE/sparse-0.6.5~rc1/sparse
+VMM_DIR=$CACHE/qemu-10.0.2+ds-2+deb13u1~bpo12+1
 
 # A kernel is built in o-<config> inside its source tree, so compiler command
 # lines hold no absolute path and ccache hits from any clone.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Install the Debian packages the project needs and fetch the base kernel's
-# source, and the one tool that Debian 12 has too old. Assumes no more than bash,
+# source, and the two tools that Debian 12 has too old. Assumes no more than bash,
 # coreutils and apt.
 
 . "$(dirname "$0")/lib.sh"
@@ -11,6 +11,18 @@
 # lib.sh is named for the version.
 sparse_suite=forky
 sparse_sha256=3ac8855ec7f3ab92f325be0f64347ccc2b10f8b4d7c2906783ee8e2bdab3f0de
+
+# For make e2e: the QEMU that runs inside the emulated hosts, and its firmware. It
+# is unpacked, not installed: the emulated AMD host stays what it is. VMM_DIR of
+# lib.sh is named for the version. Package, version, architecture, sha256:
+vmm_suite=bookworm-backports
+vmm_packages() {
+	cat <<-'LIST'
+	qemu-system-x86 1:10.0.2+ds-2+deb13u1~bpo12+1 amd64 4a6b1856c8b0d7df4ff8e70249e12c473ccf8d516aadb4ae14d3d938faed0c65
+	qemu-system-data 1:10.0.2+ds-2+deb13u1~bpo12+1 all 2d831088187087013b3fcbd19bdfb955b182a2d5a08f6dafa0ad1c6d2007fb4e
+	seabios 1.16.3-2~bpo12+1 all 48390d0a534c66d11789e39518aa219773a9d3677b29fe1af8799dfb563ec713
+	LIST
+}
 
 # The one list of what has to be installed, and what for.
 packages() {
@@ -195,6 +207,41 @@ fetch_sparse() (
 	say "sparse: $version built, now in $CACHE"
 )
 
+# The libraries that it needs are those of the QEMU that is installed, of Debian 12.
+fetch_vmm() (
+	local package version arch sha256 file missing
+
+	if [[ -x $VMM_DIR/usr/bin/qemu-system-x86_64 ]]; then
+		say "vmm: ${VMM_DIR##*/} is in $CACHE"
+		return
+	fi
+
+	private_dir
+	mkdir "$APT/unpacked"
+	while read -r package version arch sha256; do
+		file=${package}_${version/:/%3a}_$arch.deb
+		if ! has_sha256 "$CACHE/$file" "$sha256"; then
+			[[ -s $APT/sources.list ]] || find_suite deb "$vmm_suite" "$file"
+			say "vmm: downloading $file"
+			(cd "$APT" && private_apt apt-get download "$package=$version") ||
+				die "$vmm_suite has no $package $version any more (see above)" \
+				    "put $file into $CACHE, or pin another version in scripts/setup.sh"
+			has_sha256 "$APT/$file" "$sha256" ||
+				die "$package $version is not the file that scripts/setup.sh pins" \
+				    "find out why before you change its sha256"
+			mv "$APT/$file" "$CACHE/$file"
+		fi
+		dpkg-deb -x "$CACHE/$file" "$APT/unpacked" ||
+			die "$CACHE/$file can't be unpacked (see above)" "run make setup again"
+	done < <(vmm_packages)
+
+	missing=$(ldd "$APT/unpacked/usr/bin/qemu-system-x86_64" | awk '/not found/ { print $1 }' | paste -sd ' ')
+	[[ ! $missing ]] ||
+		die "QEMU 10 lacks libraries here: $missing" "use Debian 12, whose qemu-system-x86 has them"
+	mv "$APT/unpacked" "$VMM_DIR"
+	say "vmm: verified and unpacked, now in $CACHE"
+)
+
 type -P apt-get dpkg-query >/dev/null ||
 	die "this machine has no apt" "use Debian 12 or newer"
 [[ $(uname -m) == x86_64 ]] ||
@@ -204,4 +251,5 @@ load_base
 install_packages
 fetch_source
 fetch_sparse || say "setup: without sparse, make check refuses to start; the rest works"
+fetch_vmm || say "setup: without QEMU 10, make e2e refuses to start; the rest works"
 say "setup: done; next: make run"
