@@ -23,6 +23,7 @@ usage() {
 		                      the results of a KUnit suite that ran at boot
 		  --manifest FILE     or: steps to run, in the format described in lab/init.c
 		  --bindir DIR        where the test programs are [build/$BASE/lab/selftests]
+		  --root DIR          what else there is in the host's root directory
 		  --name NAME         name of the boot in the results [HOST]
 		  --expect WHAT       pass: no test may skip; skip: every test must [any]
 		  --allow FILE        tolerated splats [lab/splats.allow]
@@ -102,6 +103,7 @@ make_initramfs() {
 	local program
 
 	mkdir -p "$work/root/lab/tests"
+	[ -z "$root" ] || cp -a -- "$root/." "$work/root/"
 	make_manifest >"$work/root/lab/manifest"
 	echo "$nonce" >"$work/root/lab/nonce"
 	gcc -static -O2 -Wall -Wextra -Werror -o "$work/root/init" "$TOP/lab/init.c" ||
@@ -168,14 +170,14 @@ check_boot() {
 }
 
 host='' kernel='' out='' tests='' manifest='' name='' expect=any append=''
-allow=$TOP/lab/splats.allow smp='' mem=1024 timeout='' test_timeout='' slowdown=1 bindir=$BUILD/lab/selftests
+allow=$TOP/lab/splats.allow smp='' mem=1024 timeout='' test_timeout='' slowdown=1 bindir=$BUILD/lab/selftests root=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
 		usage
 		exit 0
 		;;
-	--host | --kernel | --out | --tests | --manifest | --bindir | --name | --expect | \
+	--host | --kernel | --out | --tests | --manifest | --bindir | --root | --name | --expect | \
 		--allow | --append | --smp | --mem | --timeout | --test-timeout | --slowdown)
 		[ $# -ge 2 ] || die "$1 needs a value" "see lab/boot.sh --help"
 		option=${1#--}
@@ -193,6 +195,7 @@ done
 [ -f "$kernel" ] || die "no kernel '$kernel'" "run 'make kernel' or give --kernel"
 [ -n "$tests$manifest" ] || die "nothing to run" "give --tests or --manifest"
 [ -z "$manifest" ] || [ -f "$manifest" ] || die "no manifest '$manifest'" "give an existing file"
+[ -z "$root" ] || [ -d "$root" ] || die "no directory '$root'" "give --root one"
 case $expect in
 any | pass | skip) ;;
 *) die "--expect '$expect' is unknown" "it takes pass, skip or any" ;;

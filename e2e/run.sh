@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Boot one emulated host with QEMU, rootvisor and Linux in it, and run scenarios.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+
+usage() {
+	cat <<-EOF2
+		usage: e2e/run.sh --host HOST --kernel BZIMAGE --l2-kernel BZIMAGE --out DIR
+		                  --scenarios "NAME..." [--name NAME]
+
+		Runs the scenarios, off, on, post, noauth or child, one after the other in one boot of
+		the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
+
+		The host's kernel is L0, that of --l2-kernel is L2. The VMM is the QEMU that "make
+		setup" unpacked, with our preload library; L1 is e2e/rootvisor.
+
+		Exit status: 0 if all passed, 1 otherwise.
+	EOF2
+}
+
+host='' kernel='' l2_kernel='' out='' scenarios='' name=''
+while [ $# -gt 0 ]; do
+	case $1 in
+	--help | -h)
+		usage
+		exit 0
+		;;
+	--host | --kernel | --l2-kernel | --out | --scenarios | --name)
+		[ $# -ge 2 ] || die "$1 needs a value" "see e2e/run.sh --help"
+		option=${1#--}
+		declare "${option//-/_}=$2"
+		shift 2
+		;;
+	*)
+		die "unknown argument '$1'" "see e2e/run.sh --help"
+		;;
+	esac
+done
+
+qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
+[ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
+[ -n "$out" ] || die "no --out" "name a directory for the results"
+[ -n "$scenarios" ] || die "no --scenarios" "give some of: off on post noauth child"
+[ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: scripts/kernel.sh --source pristine --config e2e-l2"
+need gcc make objcopy cpio ldd
+
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+
+static() {
+	logged "$out/build.log" gcc -static -std=gnu11 -O2 -Wall -Wextra -Werror -o "$1" "$2" ||
+		die "${2#"$TOP"/} does not compile" "see $out/build.log"
+}
+
+# The root of L2: init alone.
+mkdir -p "$work/l2"
+static "$work/l2/init" "$TOP/e2e/l2-init.c"
+
+# What the host gets besides lab/init.c: the VMM with its libraries and firmware, L1 and L2.
+vmm=$work/root/vmm
+mkdir -p "$vmm/rom" "$work/bin"
+(cd "$work/l2" && find . | cpio -o -H newc --quiet) >"$vmm/l2-initrd"
+cp "$l2_kernel" "$vmm/bzImage"
+cp "$qemu" "$vmm/"
+for rom in seabios/bios-256k.bin qemu/kvmvapic.bin qemu/multiboot.bin qemu/multiboot_dma.bin; do
+	cp "$VMM_DIR/usr/share/$rom" "$vmm/rom/"
+done
+ldd "$qemu" | awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' | while read -r library; do
+	mkdir -p "$work/root$(dirname "$library")"
+	cp -L "$library" "$work/root$library"
+done
+logged "$out/build.log" make -C "$TOP/e2e/rootvisor" O="$work/rootvisor" ||
+	die "e2e/rootvisor does not build" "see $out/build.log"
+cp "$work/rootvisor/rootvisor.elf" "$vmm/"
+logged "$out/build.log" make -C "$TOP/tools/hvrelay-preload" O="$work/preload" all ||
+	die "tools/hvrelay-preload does not build" "see $out/build.log"
+cp "$work/preload/hvrelay-preload.so" "$vmm/"
+static "$work/bin/scenario" "$TOP/e2e/scenario.c"
+
+for scenario in $scenarios; do
+	echo "test 300 $scenario scenario $scenario"
+done >"$work/manifest"
+
+# The kernel measures the TSC's frequency twice, and KVM compares: where an emulator makes the two
+# differ by more than the tolerance, a vCPU's TSC is taken for 0 by KVM's Hyper-V timers.
+boot() {
+	"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "${name:-e2e/$host}" --out "$out" \
+		--bindir "$work/bin" --root "$work/root" --manifest "$work/manifest" --expect pass \
+		--timeout $((300 + 300 * $(wc -w <<<"$scenarios"))) --smp 1 \
+		--append kvm.tsc_tolerance_ppm=100000
+}
+
+# Why the host did not make it to the end, other than by a splat; empty if it did.
+lost_boot() {
+	sed -n 's/^not ok 1 .* boot: no splat # \(hung\|ended before\|printed nothing\)/\1/p' "$out/results.ktap"
+}
+
+# An emulator that stops is not the relay's fault, but not to be hidden either. A check that
+# failed is never repeated.
+rm -f "$out/retried"
+status=0
+boot || status=$?
+why=$(lost_boot)
+if [ -n "$why" ]; then
+	say "the host's boot is repeated: it $why"
+	echo "$why" >"$out/retried"
+	for log in console result emulator; do
+		mv "$out/$log.log" "$out/$log-1.log"
+	done
+	status=0
+	boot || status=$?
+fi
+exit "$status"

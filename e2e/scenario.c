@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Run one scenario of the end-to-end test, inside L0: start QEMU with rootvisor and Linux, wait for
+ * its end, and check what L2, L1 and L0 have on record. "scenario NAME", see scenarios[].
+ *
+ * Prints TAP; "L2|" and "L1|" lines are what these printed, "trace|" lines are L0's trace, "flow|"
+ * lines sum up what became of the calls. QEMU and what it needs are in /vmm, see run.sh.
+ */
+#define _GNU_SOURCE
+#include <cpuid.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define VMM		"/vmm"
+#define L1_LOG		"/tmp/l1.log"
+#define STDERR_LOG	"/tmp/vmm.log"
+#define MONITOR		"/tmp/monitor"
+#define TRACING		"/sys/kernel/tracing"
+#define QEMU_SECONDS	90		/* all of a scenario; by L0's clock */
+#define MAX_LINE	400
+#define MAX_EVENTS	20000
+
+enum vmbus { NO_VMBUS, NO_CHANNEL, CHANNEL };
+
+static const struct scenario {
+	const char *name, *title;
+	const char *classes;		/* of the preload library; without, it isn't loaded */
+	const char *l1_args, *l2_args;
+	enum vmbus vmbus;		/* what L2 has to get */
+	bool posts_kept, signals_kept;	/* in L0 */
+	int child_calls;		/* of a kind, made by L1's other guest */
+	int rebinds;
+} scenarios[] = {
+	{
+		.name = "off", .title = "relay off",
+		.vmbus = NO_VMBUS,
+	}, {
+		.name = "on", .title = "relay on: post,signal", .classes = "post,signal",
+		.l2_args = "e2e.rebind=3", .rebinds = 3,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
+	}, {
+		.name = "post", .title = "relay on: post", .classes = "post",
+		.vmbus = NO_CHANNEL, .posts_kept = true,
+	}, {
+		.name = "noauth", .title = "relay on, L2 not authorized by L1", .classes = "post,signal",
+		.l1_args = "noauth",
+		.vmbus = NO_VMBUS,
+	}, {
+		.name = "child", .title = "relay on, and a child that isn't authorized",
+		.classes = "post,signal",
+		.l2_args = "e2e.child e2e.rebind=3", .rebinds = 3,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .child_calls = 4,
+	},
+};
+
+/* What L2, L1 and L0 recorded. */
+static struct {
+	char vmbus_version[MAX_LINE], balloon[MAX_LINE], vmbus_failure[MAX_LINE];
+	bool nested, done, no_vmbus, panic;
+	int devices, bound, rebinds, rebinds_wanted;
+} l2;
+static struct {
+	bool reported, moved;
+	unsigned long posts, signals, child_posts, child_signals, synic;
+	char first_reflected[MAX_LINE];
+} l1;
+static struct {
+	bool readable;
+	unsigned int posts_kept, signals_kept, failed, untranslated, not_selected, not_authorized;
+	unsigned int other, posts_to_vmm, signals_to_vmm, posts_not_to_vmm, lost;
+	unsigned int after_child;	/* kept after the last one that wasn't authorized */
+	char first[MAX_LINE], first_kept[MAX_LINE];
+} trace;
+static long stat_calls = -1;
+static bool relaying;			/* says the preload library */
+static int vmm_status, cases, failures;
+
+static void check(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void check(bool good, const char *format, ...)
+{
+	va_list ap;
+
+	printf("%sok %d ", good ? "" : "not ", ++cases);
+	va_start(ap, format);
+	vprintf(format, ap);
+	va_end(ap);
+	printf("\n");
+	failures += !good;
+}
+
+static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...)
+{
+	va_list ap;
+
+	printf("Bail out! ");
+	va_start(ap, format);
+	vprintf(format, ap);
+	va_end(ap);
+	printf("\n");
+	exit(1);
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+static void write_file(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, value, strlen(value)) != (ssize_t)strlen(value))
+		fail("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+/* Of userspace exits only those that are Hyper-V's, KVM_EXIT_HYPERV. */
+static void start_tracing(void)
+{
+	write_file(TRACING "/tracing_on", "0");
+	write_file(TRACING "/trace", "");
+	write_file(TRACING "/events/kvm/kvm_userspace_exit/filter", "reason == 27");
+	write_file(TRACING "/events/kvm/kvm_userspace_exit/enable", "1");
+	write_file(TRACING "/events/kvm/kvm_hv_nested_relay/enable", "1");
+	write_file(TRACING "/tracing_on", "1");
+}
+
+static bool is_intel(void)
+{
+	unsigned int a, b, c, d;
+
+	return __get_cpuid(0, &a, &b, &c, &d) && c == signature_INTEL_ecx;
+}
+
+static void exec_vmm(const struct scenario *s, int out)
+{
+	char cpu[512], initrd[512], log[64];
+	int err = open(STDERR_LOG, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+	/* The emulator below does not have all of XSAVE that QEMU wants of a host with SVM. */
+	snprintf(cpu, sizeof(cpu), "host,kvm=off,hv-relaxed,hv-vpindex,hv-vapic,hv-synic,hv-time,"
+		 "hv-frequencies,hv-stimer,hv-stimer-direct,hv-tlbflush,hv-tlbflush-direct,hv-emsr-bitmap,%s",
+		 is_intel() ? "hv-evmcs" : "-xsave");
+	snprintf(initrd, sizeof(initrd), VMM "/bzImage console=ttyS0 quiet panic=-1 tsc=reliable %s," VMM
+		 "/l2-initrd", s->l2_args ? s->l2_args : "");
+	snprintf(log, sizeof(log), "file,id=l1,path=%s", L1_LOG);
+	if (s->classes) {
+		setenv("LD_PRELOAD", VMM "/hvrelay-preload.so", 1);
+		setenv("HVRELAY_CLASSES", s->classes, 1);
+		setenv("HVRELAY_STRICT", "1", 1);
+	}
+	dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+	dup2(out, STDOUT_FILENO);
+	dup2(err, STDERR_FILENO);
+	execl(VMM "/qemu-system-x86_64", "qemu-system-x86_64", "-L", VMM "/rom",
+	      "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+	      "-machine", "pc,smm=off", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", "160",
+	      "-monitor", "unix:" MONITOR ",server=on,wait=off",
+	      "-serial", "stdio", "-chardev", log, "-device", "isa-debugcon,iobase=0xe9,chardev=l1",
+	      "-device", "isa-debug-exit,iobase=0x501,iosize=1",
+	      "-device", "vmbus-bridge", "-device", "hv-balloon",
+	      "-kernel", VMM "/rootvisor.elf", "-initrd", initrd,
+	      "-append", s->l1_args ? s->l1_args : "", NULL);
+	dprintf(STDERR_FILENO, VMM "/qemu-system-x86_64: %s\n", strerror(errno));
+	_exit(127);
+}
+
+static void copy_match(char *to, const char *line, const char *from)
+{
+	const char *found = strstr(line, from);
+
+	if (found && !to[0])
+		snprintf(to, MAX_LINE, "%s", found);
+}
+
+static void take_l2_line(const char *line)
+{
+	const char *report;
+
+	printf("L2| %s\n", line);
+	copy_match(l2.vmbus_version, line, "hv_vmbus: Vmbus version:");
+	copy_match(l2.vmbus_failure, line, "hv_vmbus: Unable to connect");
+	copy_match(l2.balloon, line, "hv_balloon: Using Dynamic Memory protocol version");
+	if (strstr(line, "running on a nested hypervisor"))
+		l2.nested = true;
+	if (strstr(line, "Kernel panic"))
+		l2.panic = true;
+	if (strncmp(line, "e2e: ", 5))
+		return;
+	report = strstr(line, ": vmbus with ");
+	if (report)
+		sscanf(report, ": vmbus with %d devices, %d with", &l2.devices, &l2.bound);
+	sscanf(line, "e2e: rebind: %d of %d of", &l2.rebinds, &l2.rebinds_wanted);
+	if (strstr(line, ": no vmbus"))
+		l2.no_vmbus = true;
+	if (!strcmp(line, "e2e: done"))
+		l2.done = true;
+}
+
+/* The vCPUs' sum, in debugfs for as long as the VM lives. */
+static void read_stat(pid_t pid)
+{
+	char prefix[32], path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir = opendir("/sys/kernel/debug/kvm");
+	FILE *f;
+
+	snprintf(prefix, sizeof(prefix), "%d-", pid);
+	while (dir && (entry = readdir(dir))) {
+		if (strncmp(entry->d_name, prefix, strlen(prefix)))
+			continue;
+		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%s/nested_hv_hypercalls",
+			 entry->d_name);
+		f = fopen(path, "re");
+		if (f && fscanf(f, "%ld", &stat_calls) != 1)
+			stat_calls = -1;
+		if (f)
+			fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* Where the vCPU is that doesn't come to an end. */
+static void ask_monitor(void)
+{
+	static const char commands[] = "info registers\nx /8i $pc\ninfo lapic\n";
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = MONITOR };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	char line[MAX_LINE];
+	size_t len = 0;
+
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    write(fd, commands, sizeof(commands) - 1) != sizeof(commands) - 1) {
+		printf("# " MONITOR ": %s\n", strerror(errno));
+		close(fd);
+		return;
+	}
+	while (poll(&poll_fd, 1, 2000) > 0 && read(fd, line + len, 1) == 1) {
+		if (line[len] != '\n' && len < sizeof(line) - 1) {
+			len++;
+			continue;
+		}
+		line[len] = '\0';
+		line[strcspn(line, "\r")] = '\0';
+		len = 0;
+		/* The echo of the commands is full of these. */
+		if (!strchr(line, '\033'))
+			printf("# %s\n", line);
+	}
+	close(fd);
+}
+
+/* L2's console, up to the end of QEMU or of the time. */
+static void run_vmm(const struct scenario *s)
+{
+	double deadline = now() + QEMU_SECONDS;
+	char line[MAX_LINE], buf[512];
+	bool stat_read = false;
+	size_t len = 0;
+	int fds[2];
+	pid_t pid;
+
+	unlink(L1_LOG);
+	if (pipe2(fds, O_CLOEXEC))
+		fail("pipe: %s", strerror(errno));
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		fail("fork: %s", strerror(errno));
+	if (!pid)
+		exec_vmm(s, fds[1]);
+	close(fds[1]);
+
+	for (;;) {
+		struct pollfd fd = { .fd = fds[0], .events = POLLIN };
+		ssize_t n;
+
+		if (now() > deadline) {
+			printf("# no end after %d s\n", QEMU_SECONDS);
+			ask_monitor();
+			kill(pid, SIGKILL);
+			break;
+		}
+		if (poll(&fd, 1, 200) <= 0)
+			continue;
+		n = read(fds[0], buf, sizeof(buf));
+		if (n <= 0)
+			break;
+		for (ssize_t i = 0; i < n; i++) {
+			if (buf[i] == '\n' || len == sizeof(line) - 1) {
+				line[len] = '\0';
+				take_l2_line(line);
+				len = 0;
+			} else if (buf[i] != '\r') {
+				line[len++] = buf[i];
+			}
+		}
+		/* L2 is at rest from then on, and stays for some seconds. */
+		if (l2.done && !stat_read) {
+			usleep(500000);
+			read_stat(pid);
+			stat_read = true;
+		}
+	}
+	close(fds[0]);
+	if (waitpid(pid, &vmm_status, 0) != pid)
+		fail("waitpid: %s", strerror(errno));
+}
+
+/* Hand each line of a file to a function; false if there is no such file. */
+static bool each_line(const char *path, void (*take)(const char *line))
+{
+	FILE *f = fopen(path, "re");
+	char line[MAX_LINE];
+
+	if (!f)
+		return false;
+	while (fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\r\n")] = '\0';
+		take(line);
+	}
+	fclose(f);
+	return true;
+}
+
+static void take_vmm_line(const char *line)
+{
+	printf("VMM| %s\n", line);
+	if (strstr(line, "hvrelay: VM ") && strstr(line, ": relaying "))
+		relaying = true;
+}
+
+static void take_l1_line(const char *line)
+{
+	printf("L1| %s\n", line);
+	if (sscanf(line, "root: posts reflected %lu, signals reflected %lu", &l1.posts,
+		   &l1.signals) == 2)
+		l1.reported = true;
+	sscanf(line, "root: exits %*u, CPUID %*u, nested SynIC MSRs %lu", &l1.synic);
+	sscanf(line, "child: posts reflected %lu of %*u, signals reflected %lu", &l1.child_posts,
+	       &l1.child_signals);
+	if (strstr(line, "moved L2's page"))
+		l1.moved = true;
+	copy_match(l1.first_reflected, line, "root: L0 reflects");
+}
+
+/*
+ * "... kvm_hv_nested_relay: code 0x5c slow l2 0x1 l1_gpa 0x2 kept", and userspace exits, all of one
+ * vCPU and in order: an exit right after a call that was kept is the delivery of that call.
+ */
+static void take_trace_line(const char *line)
+{
+	static unsigned int last_code, events;
+	unsigned long long l2_gpa, l1_gpa;
+	char verdict[64] = "", mode[8];
+	const char *event;
+	unsigned int code;
+
+	if (strstr(line, "LOST")) {
+		trace.lost++;
+		return;
+	}
+	if (line[0] == '#' || !*line)
+		return;
+	if (++events > MAX_EVENTS)
+		fail("more than %d events", MAX_EVENTS);
+	if (strstr(line, "kvm_userspace_exit:")) {
+		trace.posts_to_vmm += last_code == 0x5c;
+		trace.signals_to_vmm += last_code == 0x5d;
+		last_code = 0;
+		return;
+	}
+	event = strstr(line, "kvm_hv_nested_relay: ");
+	if (!event) {
+		trace.other++;
+		return;
+	}
+	if (last_code == 0x5c)
+		trace.posts_not_to_vmm++;
+	last_code = 0;
+	event += strlen("kvm_hv_nested_relay: ");
+	if (events <= 400)
+		printf("trace| %s\n", event);
+	if (!trace.first[0])
+		strcpy(trace.first, event);
+	if (sscanf(event, "code %x %7s l2 %llx l1_gpa %llx %63[^\n]", &code, mode, &l2_gpa, &l1_gpa,
+		   verdict) != 5) {
+		trace.other++;
+		return;
+	}
+	if (!strcmp(verdict, "kept")) {
+		trace.posts_kept += code == 0x5c;
+		trace.signals_kept += code == 0x5d;
+		trace.after_child++;
+		if (!strcmp(mode, "slow") && l2_gpa == l1_gpa)
+			trace.untranslated++;
+		if (!trace.first_kept[0])
+			strcpy(trace.first_kept, event);
+		last_code = code;
+	} else if (!strncmp(verdict, "kept: ", 6)) {
+		trace.failed++;
+	} else if (!strcmp(verdict, "to L1: not authorized")) {
+		trace.not_authorized++;
+		trace.after_child = 0;
+	} else if (!strcmp(verdict, "to L1: not selected")) {
+		trace.not_selected++;
+	} else if (strcmp(verdict, "to L1: no nested bit")) {
+		trace.other++;
+	}
+}
+
+static void check_l2(const struct scenario *s)
+{
+	check(l2.nested, "L2: Linux runs on a nested hypervisor");
+	check(l2.done && !l2.panic, "L2: ran to its end");
+	if (s->vmbus == NO_VMBUS) {
+		check(!l2.vmbus_version[0] && l2.no_vmbus, "L2: has no vmbus");
+		return;
+	}
+	check(l2.vmbus_version[0] && !l2.no_vmbus, "L2: %s",
+	      l2.vmbus_version[0] ? l2.vmbus_version : "hv_vmbus connects");
+	check(l2.devices > 0, "L2: gets offers (%d devices)", l2.devices);
+	if (s->vmbus == CHANNEL) {
+		check(l2.balloon[0], "L2: %s",
+		      l2.balloon[0] ? l2.balloon : "hv_balloon negotiates on its channel");
+		check(l2.bound == l2.devices, "L2: all devices have their driver");
+		check(l2.rebinds == s->rebinds && l2.rebinds_wanted == s->rebinds,
+		      "L2: channel closed and opened %d times", s->rebinds);
+	} else {
+		check(!l2.balloon[0], "L2: nobody hears hv_balloon's signals");
+	}
+}
+
+static void check_l1(const struct scenario *s)
+{
+	check(l1.reported, "L1: reports");
+	check(l1.moved, "L1: has moved L2's message page");
+	check(l1.synic > 0 || s->vmbus == NO_VMBUS, "L1: L2 uses the nested SynIC (%lu accesses)", l1.synic);
+	if (s->posts_kept)
+		check(!l1.posts, "L1: gets no post (%lu)", l1.posts);
+	else
+		check(l1.posts > 0, "L1: gets the posts (%lu)", l1.posts);
+	if (s->signals_kept)
+		check(!l1.signals, "L1: gets no signal (%lu)", l1.signals);
+	else if (s->vmbus == NO_CHANNEL)
+		check(l1.signals > 0, "L1: gets the signals (%lu)", l1.signals);
+	if (s->child_calls)
+		check(l1.child_posts == (unsigned int)s->child_calls &&
+		      l1.child_signals == (unsigned int)s->child_calls,
+		      "L1: gets all calls of its child (%lu posts, %lu signals)", l1.child_posts,
+		      l1.child_signals);
+}
+
+static void check_l0(const struct scenario *s)
+{
+	unsigned int kept = trace.posts_kept + trace.signals_kept + trace.failed;
+
+	check(trace.readable && !trace.lost && !trace.other && !trace.failed,
+	      "L0: the trace is complete, no call was failed (%u)", trace.failed);
+	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
+	      stat_calls, kept);
+	if (!s->classes) {
+		check(!trace.first[0], "L0: no event of the relay");
+		return;
+	}
+	check(relaying, "L0: the capability is enabled");
+	if (s->posts_kept) {
+		check(trace.posts_kept > 0 && !trace.posts_not_to_vmm &&
+		      trace.posts_to_vmm == trace.posts_kept,
+		      "L0: delivers posts to the VMM (%u kept, %u exits)", trace.posts_kept,
+		      trace.posts_to_vmm);
+		check(!trace.untranslated, "L0: translates the address of each");
+	} else {
+		check(!trace.posts_kept, "L0: keeps no post (%u)", trace.posts_kept);
+	}
+	if (s->signals_kept)
+		check(trace.signals_kept > 0 && !trace.signals_to_vmm,
+		      "L0: completes signals through eventfds (%u kept, %u exits)", trace.signals_kept,
+		      trace.signals_to_vmm);
+	else
+		check(!trace.signals_kept, "L0: keeps no signal (%u)", trace.signals_kept);
+	if (s->classes && !s->signals_kept && s->posts_kept)
+		check(trace.not_selected == l1.signals && l1.signals,
+		      "L0: reflects signals as not selected (%u)", trace.not_selected);
+	/* The first call comes back to L1, which authorizes then. */
+	if (!s->posts_kept)
+		check(trace.not_authorized == 1 + l1.posts + l1.signals,
+		      "L0: reflects all calls as not authorized (%u)", trace.not_authorized);
+	else
+		check(trace.not_authorized == 1 + 2u * s->child_calls,
+		      "L0: reflects the first call%s as not authorized (%u)",
+		      s->child_calls ? " and the child's" : "", trace.not_authorized);
+	if (s->child_calls)
+		check(trace.after_child > 0, "L0: keeps the root's calls after the child's (%u)",
+		      trace.after_child);
+}
+
+/* For people: who got the calls. */
+static void show_flow(const struct scenario *s)
+{
+	printf("flow| %s\n", s->title);
+	printf("flow| \n");
+	printf("flow| L2  %s\n", l2.vmbus_version[0] ? l2.vmbus_version :
+	       l2.vmbus_failure[0] ? l2.vmbus_failure : "hv_vmbus: no word");
+	printf("flow|     %s\n", l2.balloon[0] ? l2.balloon : "hv_balloon: no channel");
+	printf("flow|     %d devices, %d with a driver\n", l2.devices, l2.bound);
+	printf("flow|  |  posts and signals with the nested bit\n");
+	printf("flow|  v\n");
+	if (trace.first_kept[0])
+		printf("flow| L0  %s\n", trace.first_kept);
+	else
+		printf("flow| L0  %s\n", trace.first[0] ? trace.first : "(relay off: no event)");
+	printf("flow|     kept: %u posts, %u signals\n", trace.posts_kept, trace.signals_kept);
+	printf("flow|  |\n");
+	printf("flow|  +-> L1   %lu posts, %lu signals: answered with an error\n", l1.posts, l1.signals);
+	if (s->child_calls)
+		printf("flow|  |        and of its child %lu posts, %lu signals\n", l1.child_posts,
+		       l1.child_signals);
+	printf("flow|  +-> VMM  %u posts by KVM_EXIT_HYPERV\n", trace.posts_to_vmm);
+	printf("flow|  +-> VMM  %u signals by eventfd\n", trace.signals_kept - trace.signals_to_vmm);
+}
+
+int main(int argc, char **argv)
+{
+	const struct scenario *s = NULL;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (size_t i = 0; argc == 2 && i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+		if (!strcmp(scenarios[i].name, argv[1]))
+			s = &scenarios[i];
+	if (!s) {
+		fprintf(stderr, "error: no such scenario; use off, on, post, noauth or child\n");
+		return 1;
+	}
+	printf("TAP version 13\n");
+	start_tracing();
+	run_vmm(s);
+	write_file(TRACING "/tracing_on", "0");
+	each_line(STDERR_LOG, take_vmm_line);
+	each_line(L1_LOG, take_l1_line);
+	trace.readable = each_line(TRACING "/trace", take_trace_line);
+	show_flow(s);
+
+	check_l2(s);
+	check_l1(s);
+	check_l0(s);
+	check(WIFEXITED(vmm_status) && WEXITSTATUS(vmm_status) == 1,
+	      "VMM: ends by L1's order (status %#x)", vmm_status);
+	printf("1..%d\n", cases);
+	return failures > 0;
+}
