@@ -5,8 +5,8 @@
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
 CONFIG ?= lab#		make kernel: kernel configuration, lab/configs/*; make test: lab, debug or i386
-HOST ?=#		make run, test, fuzz: only this emulated host, one of lab/hosts/*
-TEST ?=#		make run, test: only this test; mutate: only this fault; check: only this check; a glob
+HOST ?=#		make run, test, fuzz, e2e: only this emulated host, one of lab/hosts/*
+TEST ?=#		make run, test, e2e: only this test; mutate: only this fault; check: only this check; a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
 SEED ?=#		make fuzz: where to start, a number; default is a random one
@@ -21,7 +21,7 @@ SHELL := /bin/bash
 
 .PHONY: help
 help: ## print this
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo
 	@sed -n 's/^\([A-Z]*\) ?= *\([^#]*\)#\t*\(.*\)/  \1=\2\t\3/p' Makefile | expand -t 20
 
@@ -52,6 +52,10 @@ test: tree ## run all tests on both vendors; CONFIG=debug, i386: on such a kerne
 .PHONY: fuzz
 fuzz: tree ## run the relay's fuzzer on both vendors, with a new seed each time
 	@FUZZ_SECONDS="$(SECONDS)" lab/run-plan.sh fuzz
+
+.PHONY: e2e
+e2e: tree ## connect the vmbus of a nested Linux root to an unmodified QEMU, on both vendors
+	@lab/run-plan.sh e2e
 
 .PHONY: series
 series: ## export the series as mails, with cover letter, into build/<base>/series

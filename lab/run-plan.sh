@@ -17,6 +17,7 @@ usage() {
 		  gcov    the relay's tests, counting what they execute: for make coverage
 		  run     the demo: shows what the relay does on each host
 		  fuzz    the fuzzer, for some time on one host of each vendor
+		  e2e     a VMM as it is, with Linux as nested root: shows what became of its calls
 
 		Builds the kernels and test programs the rows need. The results of a row are in
 		build/$BASE/GROUP/NAME/, those of all rows in build/$BASE/GROUP/results.ktap.
@@ -48,7 +49,7 @@ read_plan() {
 			"expect[$name]" "groups[$name]" "tests[$name]" <<<"$rest"
 		[ -n "${tests[$name]}" ] || die "lab/plan:$line: a column is missing" "see the top of that file"
 		case ${expect[$name]} in
-		pass | skip | selfcheck | kunit | roundtrip | preload) ;;
+		pass | skip | selfcheck | kunit | roundtrip | preload | e2e) ;;
 		same:*) [ -n "${host[${expect[$name]#same:}]:-}" ] ||
 			die "lab/plan:$line: there is no row '${expect[$name]#same:}' above" "name an earlier row" ;;
 		*) die "lab/plan:$line: '${expect[$name]}' is not an expectation" "see the top of that file" ;;
@@ -89,6 +90,7 @@ build_what_rows_need() {
 		fi
 		kernels+="--source ${source[$name]} --config ${config[$name]}"$'\n'
 		case ${expect[$name]} in
+		e2e) kernels+="--source pristine --config e2e-l2"$'\n' ;;
 		selfcheck | kunit) ;;
 		*) programs+=" ${tests[$name]}" ;;
 		esac
@@ -160,6 +162,11 @@ boot_row() {
 	fi
 	if [ "${expect[$name]}" = preload ]; then
 		"$TOP/tools/hvrelay-preload/test/run.sh" --out "$dir" --name "$name"
+		return
+	fi
+	if [ "${expect[$name]}" = e2e ]; then
+		"$TOP/e2e/run.sh" --host "${host[$name]}" --name "$name" --out "$dir" --kernel "$kernel" \
+			--l2-kernel "$BUILD/lab/pristine-e2e-l2/bzImage" --scenarios "${tests[$name]}"
 		return
 	fi
 	args=(--host "${host[$name]}" --name "$name" --out "$dir" --kernel "$kernel"
@@ -367,6 +374,9 @@ sum_up() {
 	done
 	echo
 	list_bad "$out/results.ktap"
+	for name in "${rows[@]}"; do
+		[ ! -f "$out/$name/retried" ] || echo "RETRY $name: its first boot $(<"$out/$name/retried")"
+	done
 	echo "full results: ${out#"$TOP"/}/results.ktap"
 	read -r passed failed skipped <<<"$(count "$out/results.ktap")"
 	{
@@ -418,6 +428,29 @@ show_fuzz() {
 	done
 }
 
+# Two scenarios side by side, each of a row's in turn: who got the calls.
+show_e2e() {
+	local name step list left right
+
+	for name in "${rows[@]}"; do
+		echo
+		# shellcheck source=lab/hosts/amd.sh
+		(. "$TOP/lab/hosts/${host[$name]}.sh" && echo "=== $HOST_TITLE ===")
+		read -ra list <<<"${tests[$name]}"
+		for ((step = 1; step <= ${#list[@]}; step += 2)); do
+			left=$(step_output "$name" "$step" | flow)
+			right=$(step_output "$name" $((step + 1)) | flow)
+			paste -d '\t' <(echo "$left") <(echo "$right") |
+				awk -F '\t' '{ line = sprintf("%-58s%s", $1, $2); sub(/ +$/, "", line); print line }'
+			echo
+		done
+	done
+}
+
+flow() {
+	sed -n 's/^flow| //p' | fold -s -w 56
+}
+
 show_rows() {
 	local name bad=0
 
@@ -439,8 +472,8 @@ test)
 	*) die "no tests for CONFIG='$CONFIG'" "use CONFIG= one of: lab debug i386" ;;
 	esac
 	;;
-quick | debug | i386 | gcov | run | fuzz) ;;
-*) die "no group '${1:-}'" "give test, quick, debug, i386, gcov, run or fuzz; see lab/run-plan.sh --help" ;;
+quick | debug | i386 | gcov | run | fuzz | e2e) ;;
+*) die "no group '${1:-}'" "give test, quick, debug, i386, gcov, run, fuzz or e2e; see lab/run-plan.sh --help" ;;
 esac
 group=$1 row_glob=${2:-*} jobs=${JOBS:-2} out=$BUILD/$group max_events=20
 kunit=$LINUX/tools/testing/kunit/kunit.py
@@ -468,5 +501,6 @@ if [ "$group" = run ]; then
 	show_rows
 else
 	[ "$group" != fuzz ] || show_fuzz
+	[ "$group" != e2e ] || show_e2e
 	sum_up
 fi
