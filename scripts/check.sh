@@ -404,7 +404,7 @@ plant() {
 
 # Functions go in front of one of the core's, nothing else calls them.
 plant_function() {
-	sed -i "0,/^static u32/s||static __maybe_unused $1\n{\n\t$2\n}\n\nstatic u32|" \
+	sed -i "0,/^static u64/s||static __maybe_unused $1\n{\n\t$2\n}\n\nstatic u64|" \
 		"$src/arch/x86/kvm/hyperv_nested_relay.c"
 }
 

@@ -169,8 +169,12 @@ static bool keep(struct relay_test *relay)
 	return kvm_hv_nested_relay_test_keep(relay->vcpu, relay->authorized);
 }
 
+/* As kvm_hv_hypercall() does, for calls of L1 as well. */
 static u64 begin(struct relay_test *relay, u64 *control, u64 *input)
 {
+	if (!kvm_hv_nested_relay_kept(relay->vcpu))
+		return HV_STATUS_SUCCESS;
+
 	return kvm_hv_nested_relay_begin(relay->vcpu, control, input);
 }
 

@@ -14,8 +14,8 @@
  *   kvm_hv_nested_relay_keep()   vendor code asks where the exit goes, by
  *                                kvm_hv_nested_l0_wants_hcall().  This is the
  *                                one place where the decision is taken.
- *   kvm_hv_nested_relay_begin()  kvm_hv_hypercall() starts on a call, which may
- *                                have been kept.  Consumes the decision.
+ *   kvm_hv_nested_relay_begin()  kvm_hv_hypercall() starts on a call that was
+ *                                kept.  Consumes the decision.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -116,27 +116,23 @@ VISIBLE_IF_KUNIT bool kvm_hv_nested_relay_is_nested_enabled(void)
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_is_nested_enabled);
 
-/*
- * Get the control word of a hypercall that made L2 exit.  The low half of it
- * has all that matters to who handles the call.
- */
-u32 kvm_hv_nested_hcall_control(struct kvm_vcpu *vcpu)
+/* The low half of the control word has all that matters to who handles a call. */
+static u32 kvm_hv_nested_relay_control(struct kvm_vcpu *vcpu, bool is_64_bit)
 {
-	return kvm_hv_nested_relay_is_64_bit(vcpu) ? kvm_rcx_read_raw(vcpu) :
-						     kvm_eax_read(vcpu);
+	return is_64_bit ? kvm_rcx_read_raw(vcpu) : kvm_eax_read(vcpu);
 }
-EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_hv_nested_hcall_control);
 
-static u64 kvm_hv_nested_relay_input(struct kvm_vcpu *vcpu)
+static u64 kvm_hv_nested_relay_input(struct kvm_vcpu *vcpu, bool is_64_bit)
 {
-	if (kvm_hv_nested_relay_is_64_bit(vcpu))
+	if (is_64_bit)
 		return kvm_rdx_read_raw(vcpu);
 
 	return ((u64)kvm_ebx_read(vcpu) << 32) | kvm_ecx_read(vcpu);
 }
 
 static enum kvm_hv_nested_relay_verdict
-kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool authorized)
+kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool is_64_bit,
+			   bool authorized)
 {
 	struct kvm_vcpu_hv *hv_vcpu = to_hv_vcpu(vcpu);
 	const struct kvm_hv_nested_relay_class *class;
@@ -159,32 +155,49 @@ kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool authorized)
 		return KVM_HV_RELAY_BAD_MODE;
 
 	hv_vcpu->nested.relay = class;
+	hv_vcpu->nested.relay_64_bit = is_64_bit;
 	return KVM_HV_RELAY_KEPT;
 }
 
 /*
- * Decide whether the hypercall that made L2 exit, with @control in its control
- * word, stays in L0.  @authorized is what vendor code knows: whether L1 lets
- * this L2 make hypercalls to L0, in the enlightened VMCS/VMCB and in the VP
- * assist page.
+ * Decide whether the hypercall that made L2 exit, with @control in the low half
+ * of its control word, stays in L0.  @authorized is what vendor code knows:
+ * whether L1 lets this L2 make hypercalls to L0, in the enlightened VMCS/VMCB
+ * and in the VP assist page.
  *
  * If so, handling the exit is bound to end up in kvm_hv_nested_relay_begin(),
  * no matter what userspace or other vCPUs change in the meantime.
  */
-bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control, bool authorized)
+static bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control,
+				     bool is_64_bit, bool authorized)
 {
 	enum kvm_hv_nested_relay_verdict verdict;
 
-	verdict = kvm_hv_nested_relay_decide(vcpu, control, authorized);
+	verdict = kvm_hv_nested_relay_decide(vcpu, control, is_64_bit, authorized);
 	if (verdict == KVM_HV_RELAY_KEPT)
 		return true;
 
 	if (trace_kvm_hv_nested_relay_enabled())
-		trace_kvm_hv_nested_relay(control, kvm_hv_nested_relay_input(vcpu),
+		trace_kvm_hv_nested_relay(control,
+					  kvm_hv_nested_relay_input(vcpu, is_64_bit),
 					  INVALID_GPA, verdict);
 	return false;
 }
-EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_hv_nested_relay_keep);
+
+/* Decode the hypercall that made L2 exit, once for all who may want it. */
+bool __kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
+{
+	bool is_64_bit = kvm_hv_nested_relay_is_64_bit(vcpu);
+	u32 control = kvm_hv_nested_relay_control(vcpu, is_64_bit);
+
+	if (direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
+	    kvm_hv_is_tlb_flush_code(control))
+		return true;
+
+	return kvm_hv_nested_relay_enabled(vcpu) &&
+	       kvm_hv_nested_relay_keep(vcpu, control, is_64_bit, direct);
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvm_hv_nested_l0_wants_hcall);
 
 /*
  * Check that L2 can have memory at @gpa.  L2's page tables can't yield a GPA
@@ -228,7 +241,7 @@ kvm_hv_nested_relay_translate(struct kvm_vcpu *vcpu, gpa_t l2_gpa, u16 size,
  * unless the call is fast.  L2's registers stay as they are.  Return the
  * Hyper-V status with which the call must be completed if that fails.
  */
-u64 __kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
+u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 {
 	enum kvm_hv_nested_relay_verdict verdict = KVM_HV_RELAY_KEPT;
 	struct kvm_vcpu_hv *hv_vcpu = to_hv_vcpu(vcpu);
@@ -260,7 +273,7 @@ u64 __kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 		return HV_STATUS_SUCCESS;
 	}
 }
-EXPORT_SYMBOL_IF_KUNIT(__kvm_hv_nested_relay_begin);
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_begin);
 
 /* The classes that this host can relay: what the capability reports and takes. */
 u32 kvm_hv_nested_relay_supported(void)
@@ -295,17 +308,19 @@ int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap)
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_enable);
 
 #if IS_ENABLED(CONFIG_KUNIT)
-/* What these use themselves is exported to vendor modules, no others. */
-bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized)
-{
-	return kvm_hv_nested_relay_keep(vcpu, kvm_hv_nested_hcall_control(vcpu),
-					authorized);
-}
-EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_keep);
-
+/* Exported to vendor modules, no others, or not at all. */
 bool kvm_hv_nested_relay_test_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 {
 	return kvm_hv_nested_l0_wants_hcall(vcpu, direct);
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_l0_wants_hcall);
+
+bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized)
+{
+	bool is_64_bit = kvm_hv_nested_relay_is_64_bit(vcpu);
+
+	return kvm_hv_nested_relay_keep(vcpu, kvm_hv_nested_relay_control(vcpu, is_64_bit),
+					is_64_bit, authorized);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_keep);
 #endif

@@ -41,18 +41,8 @@ static inline bool kvm_hv_nested_relay_kept(struct kvm_vcpu *vcpu)
 
 u32 kvm_hv_nested_relay_supported(void);
 int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap);
-u32 kvm_hv_nested_hcall_control(struct kvm_vcpu *vcpu);
-bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control, bool authorized);
-u64 __kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
-
-static inline u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control,
-					    u64 *input)
-{
-	if (!kvm_hv_nested_relay_kept(vcpu))
-		return HV_STATUS_SUCCESS;
-
-	return __kvm_hv_nested_relay_begin(vcpu, control, input);
-}
+bool __kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct);
+u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
 
 /*
  * Whether the hypercall that made L2 exit is L0's to handle: a TLB flush, or a
@@ -61,18 +51,10 @@ static inline u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control,
  */
 static inline bool kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 {
-	bool relay = kvm_hv_nested_relay_enabled(vcpu);
-	u32 control;
-
-	if (!relay && !direct)
+	if (!direct && !kvm_hv_nested_relay_enabled(vcpu))
 		return false;
 
-	control = kvm_hv_nested_hcall_control(vcpu);
-	if (direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
-	    kvm_hv_is_tlb_flush_code(control))
-		return true;
-
-	return relay && kvm_hv_nested_relay_keep(vcpu, control, direct);
+	return __kvm_hv_nested_l0_wants_hcall(vcpu, direct);
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)
