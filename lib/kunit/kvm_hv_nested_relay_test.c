@@ -522,7 +522,9 @@ static void l0_wants_flushes_and_relayed_calls(struct kunit *test)
 	unsigned int i;
 
 	for (i = 0; i <= 0x1f; i++) {
-		relay->is_64_bit = i & BIT(0);
+		relay->is_64_bit = IS_ENABLED(CONFIG_X86_64) && i & BIT(0);
+		/* With the relay off, KVM's own function is asked for the mode. */
+		relay->vcpu->arch.guest_state_protected = relay->is_64_bit;
 		direct = i & BIT(1);
 		set_mask(relay, i & BIT(2) ? MASK_ALL : 0);
 		to_hv_vcpu(relay->vcpu)->cpuid_cache.nested_eax =

@@ -184,17 +184,14 @@ static bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control,
 	return false;
 }
 
-/* Decode the hypercall that made L2 exit, once for all who may want it. */
+/* With the relay on, decode the hypercall once for all who may want it. */
 bool __kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 {
 	bool is_64_bit = kvm_hv_nested_relay_is_64_bit(vcpu);
 	u32 control = kvm_hv_nested_relay_control(vcpu, is_64_bit);
 
-	if (direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
-	    kvm_hv_is_tlb_flush_code(control))
-		return true;
-
-	return kvm_hv_nested_relay_enabled(vcpu) &&
+	return (direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
+		kvm_hv_is_tlb_flush_code(control)) ||
 	       kvm_hv_nested_relay_keep(vcpu, control, is_64_bit, direct);
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvm_hv_nested_l0_wants_hcall);

@@ -51,8 +51,9 @@ u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input);
  */
 static inline bool kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 {
-	if (!direct && !kvm_hv_nested_relay_enabled(vcpu))
-		return false;
+	if (!kvm_hv_nested_relay_enabled(vcpu))
+		return direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
+		       kvm_hv_is_tlb_flush_hcall(vcpu);
 
 	return __kvm_hv_nested_l0_wants_hcall(vcpu, direct);
 }
