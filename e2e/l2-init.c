@@ -214,6 +214,31 @@ static void rebind(int times)
 	say("rebind: %d of %d of %s", good, times, driver);
 }
 
+/* The channels' own counts of interrupts received and signals sent. */
+static void report_channels(void)
+{
+	char path[PATH_MAX], interrupts[32], events[32], device[NAME_MAX + 1];
+	struct dirent *entry;
+	int bound;
+	DIR *dir;
+
+	if (!devices(&bound, device, false) || !bound)
+		return;
+	snprintf(path, sizeof(path), BUS "/devices/%s/channels", device);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), BUS "/devices/%s/channels/%s/interrupts", device, entry->d_name);
+		read_line(path, interrupts, sizeof(interrupts));
+		snprintf(path, sizeof(path), BUS "/devices/%s/channels/%s/events", device, entry->d_name);
+		read_line(path, events, sizeof(events));
+		say("channel %s interrupts %s events %s", entry->d_name, interrupts, events);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 int main(void)
 {
 	const char *option;
@@ -235,6 +260,7 @@ int main(void)
 	option = strstr(cmdline, "e2e.rebind=");
 	if (option)
 		rebind(atoi(option + strlen("e2e.rebind=")));
+	report_channels();
 	say("done");
 	/* For the reader of KVM's statistics: they go with the VM. */
 	sleep(2);

@@ -108,11 +108,14 @@ boot || status=$?
 why=$(lost_boot)
 if [ -n "$why" ]; then
 	say "the host's boot is repeated: it $why"
-	echo "$why" >"$out/retried"
+	echo "the host's first boot $why" >"$out/retried"
 	for log in console result emulator; do
 		mv "$out/$log.log" "$out/$log-1.log"
 	done
 	status=0
 	boot || status=$?
 fi
+# Nor is a QEMU that stops before L1 starts; scenario.c repeats that.
+sed -n 's/^o \([0-9]*\) # retry: /step \1: /p' "$out/result.log" >>"$out/retried"
+[ -s "$out/retried" ] || rm "$out/retried"
 exit "$status"

@@ -31,11 +31,17 @@
 #define STDERR_LOG	"/tmp/vmm.log"
 #define MONITOR		"/tmp/monitor"
 #define TRACING		"/sys/kernel/tracing"
-#define QEMU_SECONDS	90		/* all of a scenario; by L0's clock */
+#define QEMU_SECONDS	180		/* all of a scenario; by L0's clock */
+#define L1_SECONDS	60		/* until L1 prints something, which takes one or two */
+#define REFUSED_POSTS	5		/* Linux' vmbus 6.0 to 5.0, to a connection that QEMU lacks */
 #define MAX_LINE	400
 #define MAX_EVENTS	20000
 
-enum vmbus { NO_VMBUS, NO_CHANNEL, CHANNEL };
+/*
+ * Without signals, a channel may work by chance: QEMU looks at it when it is opened, and it depends on
+ * the time whether a first packet is in it then.
+ */
+enum vmbus { NO_VMBUS, NO_SIGNALS, CHANNEL };
 
 static const struct scenario {
 	const char *name, *title;
@@ -44,7 +50,7 @@ static const struct scenario {
 	enum vmbus vmbus;		/* what L2 has to get */
 	bool posts_kept, signals_kept;	/* in L0 */
 	int child_calls;		/* of a kind, made by L1's other guest */
-	int rebinds;
+	int rebinds;			/* of the channel */
 } scenarios[] = {
 	{
 		.name = "off", .title = "relay off",
@@ -55,7 +61,7 @@ static const struct scenario {
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
 	}, {
 		.name = "post", .title = "relay on: post", .classes = "post",
-		.vmbus = NO_CHANNEL, .posts_kept = true,
+		.vmbus = NO_SIGNALS, .posts_kept = true,
 	}, {
 		.name = "noauth", .title = "relay on, L2 not authorized by L1", .classes = "post,signal",
 		.l1_args = "noauth",
@@ -65,6 +71,10 @@ static const struct scenario {
 		.classes = "post,signal",
 		.l2_args = "e2e.child e2e.rebind=3", .rebinds = 3,
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .child_calls = 4,
+	}, {
+		.name = "soak", .title = "relay on: channel closed and opened 250 times",
+		.classes = "post,signal", .l2_args = "e2e.rebind=250", .rebinds = 250,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
 	},
 };
 
@@ -73,7 +83,8 @@ static struct {
 	char vmbus_version[MAX_LINE], balloon[MAX_LINE], vmbus_failure[MAX_LINE];
 	bool nested, done, no_vmbus, panic;
 	int devices, bound, rebinds, rebinds_wanted;
-} l2;
+	long events;			/* signals, by the channel's own count */
+} l2 = { .events = -1 };
 static struct {
 	bool reported, moved;
 	unsigned long posts, signals, child_posts, child_signals, synic;
@@ -86,9 +97,13 @@ static struct {
 	unsigned int after_child;	/* kept after the last one that wasn't authorized */
 	char first[MAX_LINE], first_kept[MAX_LINE];
 } trace;
+static struct {
+	bool relaying;			/* says the preload library */
+	unsigned int messages, contacts, opened, gpadls;
+	int status;
+} vmm;
 static long stat_calls = -1;
-static bool relaying;			/* says the preload library */
-static int vmm_status, cases, failures;
+static int cases, failures;
 
 static void check(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void check(bool good, const char *format, ...)
@@ -159,8 +174,9 @@ static void exec_vmm(const struct scenario *s, int out)
 	snprintf(cpu, sizeof(cpu), "host,kvm=off,hv-relaxed,hv-vpindex,hv-vapic,hv-synic,hv-time,"
 		 "hv-frequencies,hv-stimer,hv-stimer-direct,hv-tlbflush,hv-tlbflush-direct,hv-emsr-bitmap,%s",
 		 is_intel() ? "hv-evmcs" : "-xsave");
-	snprintf(initrd, sizeof(initrd), VMM "/bzImage console=ttyS0 quiet panic=-1 tsc=reliable %s," VMM
-		 "/l2-initrd", s->l2_args ? s->l2_args : "");
+	/* No status reports of the balloon's: signals are counted, and they have a time of their own. */
+	snprintf(initrd, sizeof(initrd), VMM "/bzImage console=ttyS0 quiet panic=-1 tsc=reliable "
+		 "hv_balloon.pressure_report_delay=100000 %s," VMM "/l2-initrd", s->l2_args ? s->l2_args : "");
 	snprintf(log, sizeof(log), "file,id=l1,path=%s", L1_LOG);
 	if (s->classes) {
 		setenv("LD_PRELOAD", VMM "/hvrelay-preload.so", 1);
@@ -173,7 +189,9 @@ static void exec_vmm(const struct scenario *s, int out)
 	execl(VMM "/qemu-system-x86_64", "qemu-system-x86_64", "-L", VMM "/rom",
 	      "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 	      "-machine", "pc,smm=off", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", "160",
-	      "-monitor", "unix:" MONITOR ",server=on,wait=off",
+	      "-qmp", "unix:" MONITOR ",server=on,wait=off",
+	      "-trace", "vmbus_recv_message", "-trace", "vmbus_initiate_contact",
+	      "-trace", "vmbus_gpadl_created", "-trace", "vmbus_channel_open",
 	      "-serial", "stdio", "-chardev", log, "-device", "isa-debugcon,iobase=0xe9,chardev=l1",
 	      "-device", "isa-debug-exit,iobase=0x501,iosize=1",
 	      "-device", "vmbus-bridge", "-device", "hv-balloon",
@@ -209,6 +227,9 @@ static void take_l2_line(const char *line)
 	if (report)
 		sscanf(report, ": vmbus with %d devices, %d with", &l2.devices, &l2.bound);
 	sscanf(line, "e2e: rebind: %d of %d of", &l2.rebinds, &l2.rebinds_wanted);
+	report = strstr(line, " events ");
+	if (report && strstr(line, "e2e: channel "))
+		l2.events = atol(report + strlen(" events "));
 	if (strstr(line, ": no vmbus"))
 		l2.no_vmbus = true;
 	if (!strcmp(line, "e2e: done"))
@@ -239,41 +260,103 @@ static void read_stat(pid_t pid)
 		closedir(dir);
 }
 
-/* Where the vCPU is that doesn't come to an end. */
-static void ask_monitor(void)
+/* QMP: send a command, take its return; events come in between. False if the VMM doesn't answer. */
+static bool qmp(int fd, const char *command, char *answer, size_t size)
 {
-	static const char commands[] = "info registers\nx /8i $pc\ninfo lapic\n";
-	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = MONITOR };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-	char line[MAX_LINE];
 	size_t len = 0;
 
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    write(fd, commands, sizeof(commands) - 1) != sizeof(commands) - 1) {
-		printf("# " MONITOR ": %s\n", strerror(errno));
-		close(fd);
-		return;
-	}
-	while (poll(&poll_fd, 1, 2000) > 0 && read(fd, line + len, 1) == 1) {
-		if (line[len] != '\n' && len < sizeof(line) - 1) {
-			len++;
+	if (command && dprintf(fd, "%s\n", command) < 0)
+		return false;
+	while (poll(&poll_fd, 1, 5000) > 0 && read(fd, answer + len, 1) == 1) {
+		if (answer[len] != '\n') {
+			if (len < size - 1)
+				len++;
 			continue;
 		}
-		line[len] = '\0';
-		line[strcspn(line, "\r")] = '\0';
+		answer[len] = '\0';
 		len = 0;
-		/* The echo of the commands is full of these. */
-		if (!strchr(line, '\033'))
-			printf("# %s\n", line);
+		if (strstr(answer, command ? "{\"return\"" : "{\"QMP\"") == answer)
+			return true;
+		if (strstr(answer, "{\"error\"") == answer) {
+			printf("# QMP: %s\n", answer);
+			return false;
+		}
 	}
+	printf("# QMP: no answer to %s\n", command ? command : "connect()");
+	return false;
+}
+
+static int qmp_connect(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = MONITOR };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char answer[4096];
+
+	if (!connect(fd, (struct sockaddr *)&address, sizeof(address)) &&
+	    qmp(fd, NULL, answer, sizeof(answer)) &&
+	    qmp(fd, "{\"execute\": \"qmp_capabilities\"}", answer, sizeof(answer)))
+		return fd;
+	printf("# QMP: can't connect\n");
+	close(fd);
+	return -1;
+}
+
+/* Where the vCPU is that doesn't come to an end. */
+static void show_registers(void)
+{
+	static char answer[16384];
+	int fd = qmp_connect();
+
+	if (fd >= 0 && qmp(fd, "{\"execute\": \"human-monitor-command\", \"arguments\": "
+			   "{\"command-line\": \"info registers\"}}", answer, sizeof(answer)))
+		for (char *p = answer, *end; *p; p = end + strspn(end, "\\rn")) {
+			end = strchrnul(p, '\\');
+			printf("# %.*s\n", (int)(end - p), p);
+		}
 	close(fd);
 }
 
-/* L2's console, up to the end of QEMU or of the time. */
-static void run_vmm(const struct scenario *s)
+/* And its threads: name, state, and the times in user and kernel mode, in ticks. */
+static void show_threads(pid_t pid)
 {
-	double deadline = now() + QEMU_SECONDS;
+	char path[PATH_MAX], line[MAX_LINE];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		FILE *f;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", pid, entry->d_name);
+		f = fopen(path, "re");
+		if (f && fgets(line, sizeof(line), f))
+			printf("# thread %.120s\n", line);
+		if (f)
+			fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static bool l1_has_started(void)
+{
+	struct stat st;
+
+	return !stat(L1_LOG, &st) && st.st_size;
+}
+
+/*
+ * L2's console, up to the end of QEMU or of the time. False if that was L1's, which didn't even start:
+ * nothing of what is tested here has run then.
+ */
+static bool run_vmm(const struct scenario *s)
+{
+	double start = now(), deadline = start + QEMU_SECONDS;
+	bool l1_started = false;
 	char line[MAX_LINE], buf[512];
 	bool stat_read = false;
 	size_t len = 0;
@@ -281,6 +364,7 @@ static void run_vmm(const struct scenario *s)
 	pid_t pid;
 
 	unlink(L1_LOG);
+	unlink(MONITOR);
 	if (pipe2(fds, O_CLOEXEC))
 		fail("pipe: %s", strerror(errno));
 	fflush(stdout);
@@ -295,9 +379,12 @@ static void run_vmm(const struct scenario *s)
 		struct pollfd fd = { .fd = fds[0], .events = POLLIN };
 		ssize_t n;
 
-		if (now() > deadline) {
-			printf("# no end after %d s\n", QEMU_SECONDS);
-			ask_monitor();
+		l1_started = l1_started || l1_has_started();
+		if (now() > deadline || (!l1_started && now() > start + L1_SECONDS)) {
+			printf("# no %s after %.0f s\n", l1_started ? "end" : "L1", now() - start);
+			show_threads(pid);
+			show_registers();
+			show_threads(pid);
 			kill(pid, SIGKILL);
 			break;
 		}
@@ -323,8 +410,9 @@ static void run_vmm(const struct scenario *s)
 		}
 	}
 	close(fds[0]);
-	if (waitpid(pid, &vmm_status, 0) != pid)
+	if (waitpid(pid, &vmm.status, 0) != pid)
 		fail("waitpid: %s", strerror(errno));
+	return l1_started || l1_has_started();
 }
 
 /* Hand each line of a file to a function; false if there is no such file. */
@@ -345,9 +433,15 @@ static bool each_line(const char *path, void (*take)(const char *line))
 
 static void take_vmm_line(const char *line)
 {
-	printf("VMM| %s\n", line);
+	/* Its tracepoints are many. */
+	vmm.messages += !strncmp(line, "vmbus_recv_message ", 19);
+	vmm.contacts += !strncmp(line, "vmbus_initiate_contact ", 23);
+	vmm.gpadls += !strncmp(line, "vmbus_gpadl_created ", 20);
+	vmm.opened += !strncmp(line, "vmbus_channel_open ", 19);
+	if (strncmp(line, "vmbus_", 6))
+		printf("VMM| %s\n", line);
 	if (strstr(line, "hvrelay: VM ") && strstr(line, ": relaying "))
-		relaying = true;
+		vmm.relaying = true;
 }
 
 static void take_l1_line(const char *line)
@@ -374,12 +468,14 @@ static void take_trace_line(const char *line)
 	unsigned long long l2_gpa, l1_gpa;
 	char verdict[64] = "", mode[8];
 	const char *event;
-	unsigned int code;
+	unsigned int code, buffered, written;
 
 	if (strstr(line, "LOST")) {
 		trace.lost++;
 		return;
 	}
+	if (sscanf(line, "# entries-in-buffer/entries-written: %u/%u", &buffered, &written) == 2)
+		trace.lost += written - buffered;
 	if (line[0] == '#' || !*line)
 		return;
 	if (++events > MAX_EVENTS)
@@ -399,7 +495,7 @@ static void take_trace_line(const char *line)
 		trace.posts_not_to_vmm++;
 	last_code = 0;
 	event += strlen("kvm_hv_nested_relay: ");
-	if (events <= 400)
+	if (events <= 100)
 		printf("trace| %s\n", event);
 	if (!trace.first[0])
 		strcpy(trace.first, event);
@@ -444,10 +540,9 @@ static void check_l2(const struct scenario *s)
 		check(l2.balloon[0], "L2: %s",
 		      l2.balloon[0] ? l2.balloon : "hv_balloon negotiates on its channel");
 		check(l2.bound == l2.devices, "L2: all devices have their driver");
-		check(l2.rebinds == s->rebinds && l2.rebinds_wanted == s->rebinds,
-		      "L2: channel closed and opened %d times", s->rebinds);
-	} else {
-		check(!l2.balloon[0], "L2: nobody hears hv_balloon's signals");
+		if (s->rebinds)
+			check(l2.rebinds == s->rebinds && l2.rebinds_wanted == s->rebinds,
+			      "L2: channel closed and opened %d times", s->rebinds);
 	}
 }
 
@@ -462,7 +557,7 @@ static void check_l1(const struct scenario *s)
 		check(l1.posts > 0, "L1: gets the posts (%lu)", l1.posts);
 	if (s->signals_kept)
 		check(!l1.signals, "L1: gets no signal (%lu)", l1.signals);
-	else if (s->vmbus == NO_CHANNEL)
+	else if (s->vmbus == NO_SIGNALS)
 		check(l1.signals > 0, "L1: gets the signals (%lu)", l1.signals);
 	if (s->child_calls)
 		check(l1.child_posts == (unsigned int)s->child_calls &&
@@ -483,7 +578,7 @@ static void check_l0(const struct scenario *s)
 		check(!trace.first[0], "L0: no event of the relay");
 		return;
 	}
-	check(relaying, "L0: the capability is enabled");
+	check(vmm.relaying, "L0: the capability is enabled");
 	if (s->posts_kept) {
 		check(trace.posts_kept > 0 && !trace.posts_not_to_vmm &&
 		      trace.posts_to_vmm == trace.posts_kept,
@@ -515,29 +610,51 @@ static void check_l0(const struct scenario *s)
 		      trace.after_child);
 }
 
-/* For people: who got the calls. */
+/* The other end, by its own tracepoints and QMP. */
+static void check_vmm(const struct scenario *s)
+{
+	unsigned int opened = 1 + s->rebinds;
+
+	check(WIFEXITED(vmm.status) && WEXITSTATUS(vmm.status) == 1,
+	      "VMM: ends by L1's order (status %#x)", vmm.status);
+	if (s->vmbus == NO_VMBUS) {
+		check(!vmm.messages, "VMM: gets no message (%u)", vmm.messages);
+		return;
+	}
+	check(vmm.messages == trace.posts_kept - REFUSED_POSTS, "VMM: takes all messages (%u)", vmm.messages);
+	check(vmm.contacts > 0, "VMM: is asked to connect (%u)", vmm.contacts);
+	check(vmm.opened >= opened && vmm.gpadls >= opened,
+	      "VMM: channels opened with ring buffers (%u, %u)", vmm.opened, vmm.gpadls);
+	if (s->vmbus == CHANNEL)
+		check(l2.events == (long)trace.signals_kept, "L0: keeps all signals that L2 counts (%u, %ld)",
+	      trace.signals_kept, l2.events);
+}
+
+/* For people, in lines of at most 58 characters: who got the calls. */
 static void show_flow(const struct scenario *s)
 {
-	printf("flow| %s\n", s->title);
-	printf("flow| \n");
+	unsigned long long l2_gpa = 0, l1_gpa = 0;
+
+	sscanf(trace.first_kept, "code 0x5c slow l2 %llx l1_gpa %llx", &l2_gpa, &l1_gpa);
+	printf("flow| --- %s ---\n", s->title);
 	printf("flow| L2  %s\n", l2.vmbus_version[0] ? l2.vmbus_version :
 	       l2.vmbus_failure[0] ? l2.vmbus_failure : "hv_vmbus: no word");
-	printf("flow|     %s\n", l2.balloon[0] ? l2.balloon : "hv_balloon: no channel");
-	printf("flow|     %d devices, %d with a driver\n", l2.devices, l2.bound);
-	printf("flow|  |  posts and signals with the nested bit\n");
-	printf("flow|  v\n");
-	if (trace.first_kept[0])
-		printf("flow| L0  %s\n", trace.first_kept);
-	else
-		printf("flow| L0  %s\n", trace.first[0] ? trace.first : "(relay off: no event)");
-	printf("flow|     kept: %u posts, %u signals\n", trace.posts_kept, trace.signals_kept);
+	printf("flow|     %s\n", l2.balloon[0] ? l2.balloon :
+	       l2.devices ? "hv_balloon: no answer" : "hv_balloon: no channel");
 	printf("flow|  |\n");
-	printf("flow|  +-> L1   %lu posts, %lu signals: answered with an error\n", l1.posts, l1.signals);
+	if (!s->classes)
+		printf("flow| L0  relay off: no event\n");
+	else if (!trace.first_kept[0])
+		printf("flow| L0  %u calls not authorized\n", trace.not_authorized);
+	else
+		printf("flow| L0  first post kept: L2 GPA %#llx, L1 GPA %#llx\n", l2_gpa, l1_gpa);
+	printf("flow|  |\n");
+	printf("flow|  +-> VMM  %u posts, %u signals\n", trace.posts_to_vmm,
+	       trace.signals_kept - trace.signals_to_vmm);
+	printf("flow|  +-> L1   %lu posts, %lu signals: gets an error\n", l1.posts, l1.signals);
 	if (s->child_calls)
-		printf("flow|  |        and of its child %lu posts, %lu signals\n", l1.child_posts,
-		       l1.child_signals);
-	printf("flow|  +-> VMM  %u posts by KVM_EXIT_HYPERV\n", trace.posts_to_vmm);
-	printf("flow|  +-> VMM  %u signals by eventfd\n", trace.signals_kept - trace.signals_to_vmm);
+		printf("flow|           %lu posts, %lu signals of its child: an error\n",
+		       l1.child_posts, l1.child_signals);
 }
 
 int main(int argc, char **argv)
@@ -549,12 +666,15 @@ int main(int argc, char **argv)
 		if (!strcmp(scenarios[i].name, argv[1]))
 			s = &scenarios[i];
 	if (!s) {
-		fprintf(stderr, "error: no such scenario; use off, on, post, noauth or child\n");
+		fprintf(stderr, "error: no such scenario; use off, on, post, noauth, child or soak\n");
 		return 1;
 	}
 	printf("TAP version 13\n");
 	start_tracing();
-	run_vmm(s);
+	if (!run_vmm(s)) {
+		printf("# retry: L1 did not start\n");
+		run_vmm(s);
+	}
 	write_file(TRACING "/tracing_on", "0");
 	each_line(STDERR_LOG, take_vmm_line);
 	each_line(L1_LOG, take_l1_line);
@@ -564,8 +684,7 @@ int main(int argc, char **argv)
 	check_l2(s);
 	check_l1(s);
 	check_l0(s);
-	check(WIFEXITED(vmm_status) && WEXITSTATUS(vmm_status) == 1,
-	      "VMM: ends by L1's order (status %#x)", vmm_status);
+	check_vmm(s);
 	printf("1..%d\n", cases);
 	return failures > 0;
 }

@@ -375,7 +375,7 @@ sum_up() {
 	echo
 	list_bad "$out/results.ktap"
 	for name in "${rows[@]}"; do
-		[ ! -f "$out/$name/retried" ] || echo "RETRY $name: its first boot $(<"$out/$name/retried")"
+		[ ! -f "$out/$name/retried" ] || sed "s|^|RETRY $name: |" "$out/$name/retried"
 	done
 	echo "full results: ${out#"$TOP"/}/results.ktap"
 	read -r passed failed skipped <<<"$(count "$out/results.ktap")"
@@ -441,14 +441,14 @@ show_e2e() {
 			left=$(step_output "$name" "$step" | flow)
 			right=$(step_output "$name" $((step + 1)) | flow)
 			paste -d '\t' <(echo "$left") <(echo "$right") |
-				awk -F '\t' '{ line = sprintf("%-58s%s", $1, $2); sub(/ +$/, "", line); print line }'
+				awk -F '\t' '{ line = sprintf("%-60s%s", $1, $2); sub(/ +$/, "", line); print line }'
 			echo
 		done
 	done
 }
 
 flow() {
-	sed -n 's/^flow| //p' | fold -s -w 56
+	sed -n 's/^flow| //p'
 }
 
 show_rows() {
