@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What hypercalls and other exits of L2 cost, in ticks of the guest's TSC, with
+ * the relay of KVM_CAP_NESTED_HYPERV_HCALL_RELAY, without it, and on a kernel
+ * that doesn't have it.
+ *
+ * For hosts whose TSC counts instructions.  Prints what was measured, and
+ * judges only whether each call did what it should.
+ */
+#include <fnmatch.h>
+#include <getopt.h>
+#include <sys/ioctl.h>
+
+#include "test_util.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "hyperv_nested.h"
+#include "hyperv_nested_relay.h"
+
+#define BENCH_MSR	MSR_IA32_APICBASE
+
+/* A hypercall that neither KVM nor the relay knows. */
+#define PLAIN_CODE	0x50
+
+enum op {
+	OP_NONE,
+	OP_HCALL,
+	OP_CPUID,
+	OP_RDMSR,
+};
+
+/* Whose exit it is, and what is to become of it. */
+enum path {
+	PATH_L1,	/* L1's own */
+	PATH_L0,	/* L2's, handled in L0 */
+	PATH_REFLECTED,	/* L2's, for L1 */
+	PATH_VIA_L1,	/* L2's, for L1, which makes the same call */
+};
+
+static const char * const path_names[] = {
+	[PATH_L1]		= "l1",
+	[PATH_L0]		= "l0",
+	[PATH_REFLECTED]	= "reflected",
+	[PATH_VIA_L1]		= "via-l1",
+};
+
+/* The relay's mask. */
+enum relay {
+	OFF		= BIT(0),
+	ON		= BIT(1),
+	BOTH		= OFF | ON,
+};
+
+static const struct bench {
+	const char *name;
+	enum op op;
+	enum path path;
+	enum relay relay;
+	u64 control;	/* of hypercalls */
+	bool to_vmm;	/* userspace gets the call */
+} benches[] = {
+	{ "empty-loop",		OP_NONE,  PATH_L1,	  OFF },
+
+	{ "signal-fast",	OP_HCALL, PATH_L1,	  OFF,	HVCALL_SIGNAL_EVENT | FAST },
+	{ "signal-fast",	OP_HCALL, PATH_L0,	  ON,	SIGNAL | FAST },
+	{ "signal-fast",	OP_HCALL, PATH_VIA_L1,	  OFF,	SIGNAL | FAST },
+
+	{ "signal-slow",	OP_HCALL, PATH_L1,	  OFF,	HVCALL_SIGNAL_EVENT },
+	{ "signal-slow",	OP_HCALL, PATH_L0,	  ON,	SIGNAL },
+	{ "signal-slow",	OP_HCALL, PATH_VIA_L1,	  OFF,	SIGNAL },
+
+	{ "post",		OP_HCALL, PATH_L1,	  OFF,	HVCALL_POST_MESSAGE, true },
+	{ "post",		OP_HCALL, PATH_L0,	  ON,	POST, true },
+	{ "post",		OP_HCALL, PATH_VIA_L1,	  OFF,	POST, true },
+
+	{ "cpuid",		OP_CPUID, PATH_REFLECTED, BOTH },
+	{ "hypercall",		OP_HCALL, PATH_REFLECTED, BOTH,	PLAIN_CODE },
+	{ "hypercall-nested",	OP_HCALL, PATH_REFLECTED, BOTH,	HV_HYPERCALL_NESTED | PLAIN_CODE },
+	{ "rdmsr",		OP_RDMSR, PATH_REFLECTED, BOTH },
+	{ "rdmsr",		OP_RDMSR, PATH_L0,	  BOTH },
+	{ "rdmsr",		OP_RDMSR, PATH_L1,	  BOTH },
+	{ "tlb-flush",		OP_HCALL, PATH_L0,	  BOTH,	HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE | FAST },
+	{ "tlb-flush",		OP_HCALL, PATH_L1,	  BOTH,	HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE | FAST },
+};
+
+/* Shared with guest code. */
+static struct {
+	enum op op;
+	enum path path;
+	bool is_vmx;
+	bool trace;		/* one more call, marked for the emulator */
+	u64 nr_calls;
+	u64 control, input, output;
+	u64 l1_input;		/* what L1 passes in its own call */
+	u64 wanted;		/* RAX afterwards */
+
+	u64 ticks;
+	u64 wrong;		/* bits of RAX that weren't as wanted, of all calls */
+	u64 nr_reflected;
+} job;
+
+static __always_inline u64 hypercall(bool is_vmx, u64 control, u64 input, u64 output)
+{
+	register u64 r8 asm("r8") = output;
+	u64 rax = -1ULL;
+
+	if (is_vmx)
+		asm volatile("vmcall" : "+a"(rax) : "c"(control), "d"(input), "r"(r8) : "memory");
+	else
+		asm volatile("vmmcall" : "+a"(rax) : "c"(control), "d"(input), "r"(r8) : "memory");
+
+	return rax;
+}
+
+static __always_inline u64 do_cpuid(void)
+{
+	u64 rax = 0, rbx, rcx = 0, rdx;
+
+	asm volatile("cpuid" : "+a"(rax), "=b"(rbx), "+c"(rcx), "=d"(rdx));
+	return rax;
+}
+
+static __always_inline u64 do_rdmsr(void)
+{
+	u64 rax, rdx;
+
+	asm volatile("rdmsr" : "=a"(rax), "=d"(rdx) : "c"(BENCH_MSR));
+	return rax;
+}
+
+/* What Bochs takes for a breakpoint, with magic_break. */
+static __always_inline void mark(void)
+{
+	asm volatile("xchg %%bx, %%bx" ::: "memory");
+}
+
+/* Nothing but the exit, its registers and the check of RAX is in the loop. */
+#define TIMES(insn)							\
+do {									\
+	u64 start = rdtsc();						\
+									\
+	for (i = job.nr_calls; i; i--)					\
+		wrong |= (insn) ^ wanted;				\
+	job.ticks = rdtsc() - start;					\
+									\
+	if (job.trace) {						\
+		mark();							\
+		wrong |= (insn) ^ wanted;				\
+		mark();							\
+	}								\
+} while (0)
+
+/* Runs in L2, or in L1 for its own calls. */
+static void caller(void)
+{
+	u64 control, input, output, wanted, wrong, i;
+
+	for (;;) {
+		control = job.control;
+		input = job.input;
+		output = job.output;
+		wanted = job.wanted;
+		wrong = 0;
+
+		switch (job.op) {
+		case OP_NONE:
+			TIMES(({ u64 rax = wanted; asm volatile("" : "+a"(rax)); rax; }));
+			break;
+		case OP_HCALL:
+			if (job.is_vmx)
+				TIMES(hypercall(true, control, input, output));
+			else
+				TIMES(hypercall(false, control, input, output));
+			break;
+		case OP_CPUID:
+			TIMES(do_cpuid());
+			break;
+		case OP_RDMSR:
+			TIMES(do_rdmsr());
+			break;
+		}
+
+		job.wrong = wrong;
+		GUEST_SYNC(0);
+	}
+}
+
+static void set_msr_intercept(struct hv_l1 *l1, bool is_vmx)
+{
+	bool to_l1 = job.path == PATH_REFLECTED;
+
+	if (job.op != OP_RDMSR)
+		return;
+
+	/* Without a bitmap, L1 gets all accesses on VMX, and none on SVM. */
+	if (is_vmx && !to_l1) {
+		vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
+			CPU_BASED_USE_MSR_BITMAPS);
+	} else if (!is_vmx && to_l1) {
+		l1->svm->vmcb->control.intercept |= BIT_ULL(INTERCEPT_MSR_PROT);
+		__set_bit(2 * BENCH_MSR, l1->svm->msr);
+	}
+}
+
+/*
+ * An L1 that does as little as it can.  In particular it knows the vendor and
+ * where L2's message is, and doesn't execute CPUID, which exits.
+ */
+static void bench_l1_main(void *nested, struct hyperv_test_pages *hv)
+{
+	struct hv_l1_config config = l1_config;
+	bool is_vmx = job.is_vmx, via_l1 = job.path == PATH_VIA_L1;
+	struct hv_l1 l1 = { .hv = hv };
+	u64 insn_len = job.op == OP_HCALL ? HYPERCALL_INSN_SIZE : 2;
+	u64 reason, wanted_reason;
+
+	if (is_vmx)
+		l1.vmx = nested;
+	else
+		l1.svm = nested;
+
+	if (job.path == PATH_L1) {
+		wrmsr(HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
+		caller();
+	}
+
+	switch (job.op) {
+	case OP_CPUID:
+		wanted_reason = is_vmx ? EXIT_REASON_CPUID : SVM_EXIT_CPUID;
+		break;
+	case OP_RDMSR:
+		wanted_reason = is_vmx ? EXIT_REASON_MSR_READ : SVM_EXIT_MSR;
+		break;
+	default:
+		wanted_reason = is_vmx ? EXIT_REASON_VMCALL : SVM_EXIT_VMMCALL;
+		break;
+	}
+
+	hv_l1_init(&l1, &config, caller);
+	set_msr_intercept(&l1, is_vmx);
+	hv_l1_enter(&l1);
+
+	for (;;) {
+		reason = is_vmx ? current_evmcs->vm_exit_reason :
+				  l1.svm->vmcb->control.exit_code;
+		__GUEST_ASSERT(reason == wanted_reason,
+			       "Wanted exit reason 0x%lx, got 0x%lx", wanted_reason, reason);
+
+		job.nr_reflected++;
+		if (!via_l1)
+			guest_regs.rax = REFLECTED_RAX;
+		else
+			guest_regs.rax = hypercall(is_vmx, guest_regs.rcx & ~HV_HYPERCALL_NESTED,
+						   job.l1_input, guest_regs.r8);
+
+		if (is_vmx) {
+			current_evmcs->guest_rip += insn_len;
+			GUEST_ASSERT(!vmresume());
+		} else {
+			l1.svm->vmcb->save.rip += insn_len;
+			run_guest(l1.svm->vmcb, l1.svm->vmcb_gpa);
+		}
+	}
+}
+
+/* Run one batch.  The VMM answers a call as soon as it has looked at it. */
+static void run_batch(struct relay_vm *r, const struct bench *bench)
+{
+	struct kvm_run *run = r->vcpu->run;
+	u64 input = bench->control & ~HV_HYPERCALL_NESTED, delivered = 0, wrong = 0;
+	u64 gpa = r->msg_l1_gpa;
+	int fd = r->vcpu->fd, ret;
+	struct ucall uc;
+
+	job.nr_reflected = 0;
+	sync_global_to_guest(r->vm, job);
+
+	while (!(ret = ioctl(fd, KVM_RUN, NULL)) && run->exit_reason == KVM_EXIT_HYPERV) {
+		wrong |= run->hyperv.type ^ KVM_EXIT_HYPERV_HCALL;
+		wrong |= run->hyperv.u.hcall.input ^ input;
+		wrong |= run->hyperv.u.hcall.params[0] ^ gpa;
+		run->hyperv.u.hcall.result = REPLY;
+		delivered++;
+	}
+	TEST_ASSERT(!ret, KVM_IOCTL_ERROR(KVM_RUN, ret));
+
+	switch (get_ucall(r->vcpu, &uc)) {
+	case UCALL_SYNC:
+		break;
+	case UCALL_ABORT:
+		REPORT_GUEST_ASSERT(uc);
+	default:
+		TEST_FAIL("Unexpected exit reason: %s", exit_reason_str(run->exit_reason));
+	}
+	sync_global_from_guest(r->vm, job);
+
+	TEST_ASSERT(!wrong, "Wrong parameters in userspace, by 0x%lx", wrong);
+	TEST_ASSERT(!job.wrong, "RAX was wrong by 0x%lx", job.wrong);
+	TEST_ASSERT_EQ(delivered, bench->to_vmm ? job.nr_calls + job.trace : 0);
+	TEST_ASSERT_EQ(job.nr_reflected, bench->path == PATH_REFLECTED ||
+					 bench->path == PATH_VIA_L1 ? job.nr_calls + job.trace : 0);
+}
+
+static bool is_signal(const struct bench *bench)
+{
+	return (bench->control & 0xffff) == HVCALL_SIGNAL_EVENT;
+}
+
+static bool has_relay(void)
+{
+	return kvm_check_cap(KVM_CAP_NESTED_HYPERV_HCALL_RELAY) == RELAY_ALL;
+}
+
+static void prepare_job(struct relay_vm *r, const struct bench *bench, u64 nr_calls, bool trace)
+{
+	memset(&job, 0, sizeof(job));
+	job.op = bench->op;
+	job.path = bench->path;
+	job.is_vmx = kvm_cpu_has(X86_FEATURE_VMX);
+	job.trace = trace;
+	job.nr_calls = nr_calls;
+	job.control = bench->control;
+
+	if (bench->to_vmm)
+		job.wanted = REPLY;
+	else if (bench->path == PATH_REFLECTED)
+		job.wanted = REFLECTED_RAX;
+	else if (bench->op == OP_RDMSR)
+		job.wanted = (u32)vcpu_get_msr(r->vcpu, BENCH_MSR);
+	else
+		job.wanted = HV_STATUS_SUCCESS;
+
+	if (bench->op != OP_HCALL)
+		return;
+
+	if ((bench->control & 0xffff) == HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE) {
+		job.output = HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES | HV_FLUSH_ALL_PROCESSORS;
+	} else if (bench->control & FAST) {
+		job.input = job.l1_input = CONN_ID;
+	} else {
+		job.input = bench->path == PATH_L1 ? r->msg_l1_gpa : r->msg_gpa;
+		job.l1_input = r->msg_l1_gpa;
+		*(u64 *)addr_gpa2hva(r->vm, r->msg_l1_gpa) = CONN_ID;
+	}
+}
+
+static void run_bench(const struct bench *bench, bool relay, u64 nr_calls, int nr_batches,
+		      bool trace)
+{
+	u64 signals, kept = 0;
+	const char *why_not;
+	struct relay_vm r;
+	int fd = -1, i;
+
+	why_not = __relay_vm_create(&r, true, bench_l1_main, 1);
+	__TEST_REQUIRE(!why_not, "%s", why_not);
+	vcpu_enable_cap(r.vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	if (relay)
+		relay_vm_set_mask(&r, RELAY_ALL);
+	if (is_signal(bench))
+		fd = relay_vm_add_eventfd(&r);
+
+	prepare_job(&r, bench, nr_calls, false);
+	sync_global_to_guest(r.vm, l1_config);
+
+	if (has_relay())
+		kept = vcpu_get_stat(r.vcpu, nested_hv_hypercalls);
+
+	/* The first batch is to fault everything in. */
+	printf("bench %s %s %s %lu", bench->name, path_names[bench->path],
+	       relay ? "on" : "off", nr_calls);
+	for (i = 0; i <= nr_batches; i++) {
+		job.trace = trace && i == nr_batches;
+		run_batch(&r, bench);
+		if (i)
+			printf(" %lu", job.ticks);
+		if (fd >= 0) {
+			TEST_ASSERT_EQ(read(fd, &signals, sizeof(signals)), sizeof(signals));
+			TEST_ASSERT_EQ(signals, nr_calls + job.trace);
+		}
+	}
+	printf("\n");
+
+	if (has_relay()) {
+		kept = vcpu_get_stat(r.vcpu, nested_hv_hypercalls) - kept;
+		TEST_ASSERT_EQ(kept, bench->path == PATH_L0 && bench->control & HV_HYPERCALL_NESTED ?
+			       (nr_batches + 1) * nr_calls + trace : 0);
+	}
+
+	if (fd >= 0)
+		close(fd);
+	kvm_vm_free(r.vm);
+}
+
+static void usage(const char *name)
+{
+	printf("usage: %s [-n calls] [-r batches] [-c 'NAME PATH RELAY'] [-t]\n"
+	       "\n"
+	       "Prints a line 'bench NAME PATH RELAY calls ticks...' per case, with the ticks\n"
+	       "of each batch of that many calls.\n"
+	       "\n"
+	       "  -n  calls in a batch, default 500\n"
+	       "  -r  batches, after one to warm up, default 7\n"
+	       "  -c  only cases that match, a glob\n"
+	       "  -t  one more call at the end, between two instructions 'xchg %%bx, %%bx'\n", name);
+}
+
+int main(int argc, char *argv[])
+{
+	int nr_calls = 500, nr_batches = 7, nr_run = 0, opt, i;
+	const char *glob = "*";
+	bool trace = false;
+	char name[64];
+
+	while ((opt = getopt(argc, argv, "n:r:c:th")) != -1) {
+		switch (opt) {
+		case 'n':
+			nr_calls = atoi_positive("Number of calls", optarg);
+			break;
+		case 'r':
+			nr_batches = atoi_positive("Number of batches", optarg);
+			break;
+		case 'c':
+			glob = optarg;
+			break;
+		case 't':
+			trace = true;
+			break;
+		default:
+			usage(argv[0]);
+			return opt == 'h' ? 0 : 2;
+		}
+	}
+
+	for (i = 0; i < 2 * ARRAY_SIZE(benches); i++) {
+		const struct bench *bench = &benches[i / 2];
+		bool relay = i % 2;
+
+		if (!(bench->relay & (relay ? ON : OFF)) || (relay && !has_relay()))
+			continue;
+
+		snprintf(name, sizeof(name), "%s %s %s", bench->name, path_names[bench->path],
+			 relay ? "on" : "off");
+		if (fnmatch(glob, name, 0))
+			continue;
+
+		run_bench(bench, relay, nr_calls, nr_batches, trace);
+		nr_run++;
+	}
+	TEST_ASSERT(nr_run, "No case matches '%s'", glob);
+
+	return 0;
+}

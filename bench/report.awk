@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0
+# Make a table per host of lines "HOST SOURCE CASE PATH RELAY CALLS TICKS...", where TICKS is a
+# batch of so many calls.
+
+function sort(list, n,  i, j, x)
+{
+	for (i = 2; i <= n; i++) {
+		x = list[i]
+		for (j = i - 1; j && list[j] > x; j--)
+			list[j + 1] = list[j]
+		list[j + 1] = x
+	}
+}
+
+{
+	n = 0
+	for (i = 7; i <= NF; i++)
+		list[++n] = $i / $6
+	sort(list, n)
+	key = $1 SUBSEP $2 SUBSEP $3 SUBSEP $4 SUBSEP $5
+	median[key] = n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
+	low[key] = list[1]
+	high[key] = list[n]
+	if (!($1 in seen_host)) {
+		seen_host[$1]
+		hosts[++nhosts] = $1
+	}
+	calls = $6
+	batches = n
+}
+
+function value(host, source, name, path, relay)
+{
+	return median[host, source, name, path, relay]
+}
+
+function has(host, source, name, path, relay)
+{
+	return (host, source, name, path, relay) in median
+}
+
+# The median, and how far the lowest and the highest batch are from it.
+function cell(host, source, name, path, relay,  m)
+{
+	if (!has(host, source, name, path, relay))
+		return "-"
+	m = value(host, source, name, path, relay)
+	return sprintf("%.1f -%.1f +%.1f", m, m - low[host, source, name, path, relay],
+		       high[host, source, name, path, relay] - m)
+}
+
+function call_row(host, what, name,  l1, l0, via)
+{
+	if (!has(host, "series", name, "l0", "on"))
+		return
+	l1 = value(host, "series", name, "l1", "off")
+	l0 = value(host, "series", name, "l0", "on")
+	via = value(host, "series", name, "via-l1", "off")
+	printf "%-26s %22s %22s %7.3fx %22s %6.1fx\n", what,
+		cell(host, "series", name, "l1", "off"), cell(host, "series", name, "l0", "on"),
+		l0 / l1, cell(host, "series", name, "via-l1", "off"), via / l0
+}
+
+function other_row(host, what, name, path,  pristine)
+{
+	if (!has(host, "pristine", name, path, "off"))
+		return
+	pristine = value(host, "pristine", name, path, "off")
+	printf "%-26s %22s %22s %+7.1f %22s %+7.1f\n", what, cell(host, "pristine", name, path, "off"),
+		cell(host, "series", name, path, "off"), value(host, "series", name, path, "off") - pristine,
+		cell(host, "series", name, path, "on"), value(host, "series", name, path, "on") - pristine
+}
+
+END {
+	if (!nhosts) {
+		print "no figures" > "/dev/stderr"
+		exit 1
+	}
+	for (h = 1; h <= nhosts; h++) {
+		host = hosts[h]
+		printf "%s%s: instructions per call; median, lowest and highest of %d batches of %d calls\n\n",
+			h > 1 ? "\n" : "", host, batches, calls
+		printf "%-26s %22s %22s %8s %22s %7s\n", "hypercall", "from L1", "from L2, relayed", "x L1",
+			"from L2, through L1", "x relayed"
+		call_row(host, "HvSignalEvent, fast", "signal-fast")
+		call_row(host, "HvSignalEvent, slow", "signal-slow")
+		call_row(host, "HvPostMessage", "post")
+		printf "\n%-26s %22s %22s %7s %22s %7s\n", "other exits", "pristine", "series, relay off", "", "relay on", ""
+		other_row(host, "CPUID, to L1", "cpuid", "reflected")
+		other_row(host, "hypercall, to L1", "hypercall", "reflected")
+		other_row(host, "the same, nested bit set", "hypercall-nested", "reflected")
+		other_row(host, "RDMSR, to L1", "rdmsr", "reflected")
+		other_row(host, "RDMSR, by L0", "rdmsr", "l0")
+		other_row(host, "L2 TLB flush, by L0", "tlb-flush", "l0")
+		other_row(host, "RDMSR of L1", "rdmsr", "l1")
+		other_row(host, "TLB flush of L1", "tlb-flush", "l1")
+		other_row(host, "HvSignalEvent of L1, fast", "signal-fast", "l1")
+		other_row(host, "HvSignalEvent of L1, slow", "signal-slow", "l1")
+		other_row(host, "HvPostMessage of L1", "post", "l1")
+		other_row(host, "empty loop", "empty-loop", "l1")
+	}
+}
