@@ -79,7 +79,7 @@ END {
 	for (h = 1; h <= nhosts; h++) {
 		host = hosts[h]
 		printf "%s%s: instructions per call; median, lowest and highest of %d batches of %d calls\n\n",
-			h > 1 ? "\n" : "", host, batches, calls
+			(h > 1 ? "\n" : ""), host, batches, calls
 		printf "%-26s %22s %22s %8s %22s %7s\n", "hypercall", "from L1", "from L2, relayed", "x L1",
 			"from L2, through L1", "x relayed"
 		call_row(host, "HvSignalEvent, fast", "signal-fast")
