@@ -58,6 +58,7 @@ static const struct bench {
 	enum relay relay;
 	u64 control;	/* of hypercalls */
 	bool to_vmm;	/* userspace gets the call */
+	bool library;	/* and is in the selftests' vcpu_run() */
 } benches[] = {
 	{ "empty-loop",		OP_NONE,  PATH_L1,	  OFF },
 
@@ -72,6 +73,10 @@ static const struct bench {
 	{ "post",		OP_HCALL, PATH_L1,	  OFF,	HVCALL_POST_MESSAGE, true },
 	{ "post",		OP_HCALL, PATH_L0,	  ON,	POST, true },
 	{ "post",		OP_HCALL, PATH_VIA_L1,	  OFF,	POST, true },
+
+	{ "post-vcpu-run",	OP_HCALL, PATH_L1,	  OFF,	HVCALL_POST_MESSAGE, true, true },
+	{ "post-vcpu-run",	OP_HCALL, PATH_L0,	  ON,	POST, true, true },
+	{ "post-vcpu-run",	OP_HCALL, PATH_VIA_L1,	  OFF,	POST, true, true },
 
 	{ "cpuid",		OP_CPUID, PATH_REFLECTED, BOTH },
 	{ "hypercall",		OP_HCALL, PATH_REFLECTED, BOTH,	PLAIN_CODE },
@@ -263,19 +268,30 @@ static void bench_l1_main(void *nested, struct hyperv_test_pages *hv)
 	}
 }
 
+/* After each exit, vcpu_run() clears more than 1 KiB, byte by byte. */
+static int enter_guest(struct kvm_vcpu *vcpu, bool library)
+{
+	if (!library)
+		return ioctl(vcpu->fd, KVM_RUN, NULL);
+
+	vcpu_run(vcpu);
+	return 0;
+}
+
 /* Run one batch.  The VMM answers a call as soon as it has looked at it. */
 static void run_batch(struct relay_vm *r, const struct bench *bench)
 {
 	struct kvm_run *run = r->vcpu->run;
 	u64 input = bench->control & ~HV_HYPERCALL_NESTED, delivered = 0, wrong = 0;
 	u64 gpa = r->msg_l1_gpa;
-	int fd = r->vcpu->fd, ret;
+	int ret;
 	struct ucall uc;
 
 	job.nr_reflected = 0;
 	sync_global_to_guest(r->vm, job);
 
-	while (!(ret = ioctl(fd, KVM_RUN, NULL)) && run->exit_reason == KVM_EXIT_HYPERV) {
+	while (!(ret = enter_guest(r->vcpu, bench->library)) &&
+	       run->exit_reason == KVM_EXIT_HYPERV) {
 		wrong |= run->hyperv.type ^ KVM_EXIT_HYPERV_HCALL;
 		wrong |= run->hyperv.u.hcall.input ^ input;
 		wrong |= run->hyperv.u.hcall.params[0] ^ gpa;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Make a table per host of lines "HOST SOURCE CASE PATH RELAY CALLS TICKS...", where TICKS is a
-# batch of so many calls.
+# batch of so many calls; with -v json=FILE, write the figures there as well, one to a line.
 
 function sort(list, n,  i, j, x)
 {
@@ -18,6 +18,7 @@ function sort(list, n,  i, j, x)
 		list[++n] = $i / $6
 	sort(list, n)
 	key = $1 SUBSEP $2 SUBSEP $3 SUBSEP $4 SUBSEP $5
+	keys[NR] = key
 	median[key] = n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
 	low[key] = list[1]
 	high[key] = list[n]
@@ -27,6 +28,20 @@ function sort(list, n,  i, j, x)
 	}
 	calls = $6
 	batches = n
+}
+
+function write_json(  i, part)
+{
+	printf "{ \"unit\": \"emulated instructions per call\", \"calls\": %d, \"batches\": %d, \"figures\": [\n",
+		calls, batches > json
+	for (i = 1; i <= NR; i++) {
+		split(keys[i], part, SUBSEP)
+		printf "{ \"host\": \"%s\", \"kernel\": \"%s\", \"case\": \"%s\", \"path\": \"%s\", " \
+			"\"relay\": \"%s\", \"median\": %.2f, \"lowest\": %.2f, \"highest\": %.2f }%s\n",
+			part[1], part[2], part[3], part[4], part[5], median[keys[i]], low[keys[i]],
+			high[keys[i]], (i < NR ? "," : "") > json
+	}
+	print "] }" > json
 }
 
 function value(host, source, name, path, relay)
@@ -61,14 +76,22 @@ function call_row(host, what, name,  l1, l0, via)
 		l0 / l1, cell(host, "series", name, "via-l1", "off"), via / l0
 }
 
-function other_row(host, what, name, path,  pristine)
+# How much more than on the pristine base.
+function more(host, name, path, relay)
+{
+	if (!has(host, "series", name, path, relay))
+		return ""
+	return sprintf("%+.1f", value(host, "series", name, path, relay) - \
+		       value(host, "pristine", name, path, "off"))
+}
+
+function other_row(host, what, name, path)
 {
 	if (!has(host, "pristine", name, path, "off"))
 		return
-	pristine = value(host, "pristine", name, path, "off")
-	printf "%-26s %22s %22s %+7.1f %22s %+7.1f\n", what, cell(host, "pristine", name, path, "off"),
-		cell(host, "series", name, path, "off"), value(host, "series", name, path, "off") - pristine,
-		cell(host, "series", name, path, "on"), value(host, "series", name, path, "on") - pristine
+	printf "%-26s %22s %22s %7s %22s %7s\n", what, cell(host, "pristine", name, path, "off"),
+		cell(host, "series", name, path, "off"), more(host, name, path, "off"),
+		cell(host, "series", name, path, "on"), more(host, name, path, "on")
 }
 
 END {
@@ -76,6 +99,8 @@ END {
 		print "no figures" > "/dev/stderr"
 		exit 1
 	}
+	if (json)
+		write_json()
 	for (h = 1; h <= nhosts; h++) {
 		host = hosts[h]
 		printf "%s%s: instructions per call; median, lowest and highest of %d batches of %d calls\n\n",
@@ -85,7 +110,8 @@ END {
 		call_row(host, "HvSignalEvent, fast", "signal-fast")
 		call_row(host, "HvSignalEvent, slow", "signal-slow")
 		call_row(host, "HvPostMessage", "post")
-		printf "\n%-26s %22s %22s %7s %22s %7s\n", "other exits", "pristine", "series, relay off", "", "relay on", ""
+		call_row(host, "HvPostMessage, vcpu_run()", "post-vcpu-run")
+		printf "\n%-26s %22s %22s %7s %22s %7s\n", "other exits", "pristine base", "series, relay off", "more", "relay on", "more"
 		other_row(host, "CPUID, to L1", "cpuid", "reflected")
 		other_row(host, "hypercall, to L1", "hypercall", "reflected")
 		other_row(host, "the same, nested bit set", "hypercall-nested", "reflected")
