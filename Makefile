@@ -5,7 +5,7 @@
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
 CONFIG ?= lab#		make kernel: kernel configuration, lab/configs/*; make test: lab, debug or i386
-HOST ?=#		make run, test, fuzz, e2e: only this emulated host, one of lab/hosts/*
+HOST ?=#		make run, test, fuzz, e2e, bench: only this emulated host, one of lab/hosts/*
 TEST ?=#		make run, test, e2e: only this test; mutate: only this fault; check: only this check; a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
@@ -13,6 +13,7 @@ SEED ?=#		make fuzz: where to start, a number; default is a random one
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
 FAULTS ?=#		make check: 1 sees that each check finds a fault made for it
+UPDATE ?=#		make bench: 1 puts figures and picture into bench/
 export BASE CONFIG HOST TEST BY SEED FORCE FAST FAULTS
 
 SHELL := /bin/bash
@@ -80,6 +81,14 @@ coverage: tree ## measure what the tests execute of the relay's core and of what
 .PHONY: mutate
 mutate: tree ## put faults into the relay and see that the tests notice them
 	@scripts/mutate.sh --by "$$BY" "$$TEST"
+
+.PHONY: bench
+bench: tree ## measure what the relay costs, in instructions per call, on both vendors
+	@bench/bench.sh $(if $(UPDATE),--update)
+
+.PHONY: bench-check
+bench-check: tree ## the same, and fail if a figure is not that of bench/reference.json
+	@bench/bench.sh --check
 
 .PHONY: clean
 clean: ## remove what was built, but keep build/<base>/linux and its edits

@@ -7,7 +7,7 @@
 
 usage() {
 	cat <<-EOF
-		usage: bench/bench.sh [--check | --update]
+		usage: bench/bench.sh [--check | --update | --profile]
 
 		Boots the Intel and the AMD host whose TSC counts instructions, each with the kernel of
 		the series and with the pristine base, measures in instructions per call and prints a
@@ -16,6 +16,8 @@ usage() {
 		  --check   compare with bench/reference.json: fail if a figure differs by more than
 		            $tolerance %
 		  --update  put the figures and the picture of this run into bench/
+		  --profile instead, print in which functions a relayed call takes more instructions than
+		            one from L1, by tracing one call of each with Bochs' debugger
 		  --help    this text
 
 		Environment:
@@ -31,8 +33,9 @@ usage() {
 # interrupt.
 ips=400000000
 tolerance=2
+reference=$TOP/bench/reference.json
 
-# build_program NAME...: those of bench/, into build/<base>/lab/selftests.
+# build_programs NAME...: those of bench/, into build/<base>/bench.
 build_programs() (
 	local obj=$LINUX/o-selftests name
 
@@ -49,12 +52,19 @@ build_programs() (
 
 # measure HOST SOURCE: one boot, all cases.
 measure() {
-	local dir=$out/$1/$2
+	local dir=$out/$1/$2 i
 
 	rm -rf "$dir"
 	mkdir -p "$dir"
-	echo "test 600 $program $program" >"$dir/manifest"
-	BOCHS_IPS=$ips "$TOP/lab/boot.sh" --host "$1" --kernel "$BUILD/lab/$2-lab+bench/bzImage" --name "$1/$2" \
+	echo "test 600 $program $program $arguments" >"$dir/manifest"
+	# Each case marks the call to trace with two breakpoints. There are fewer cases than that.
+	if [ -n "$profile" ]; then
+		for ((i = 0; i < 100; i++)); do
+			printf '%s\n' c 'trace on' c 'trace off'
+		done >"$dir/debugger"
+	fi
+	BOCHS_DEBUGGER=${profile:+$dir/debugger} BOCHS_IPS=$ips "$TOP/lab/boot.sh" --host "$1" \
+		--kernel "$BUILD/lab/$2-lab+bench/bzImage" --name "$1/$2" \
 		--manifest "$dir/manifest" --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1
 }
 
@@ -65,7 +75,7 @@ measure_all() {
 	set -m
 	trap stop_all INT TERM
 	for host in "${hosts[@]}"; do
-		for source in pristine series; do
+		for source in "${sources[@]}"; do
 			while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 				wait -n || true
 			done
@@ -77,7 +87,7 @@ measure_all() {
 	set +m
 
 	for host in "${hosts[@]}"; do
-		for source in pristine series; do
+		for source in "${sources[@]}"; do
 			dir=$out/$host/$source
 			if [ -s "$dir/results.ktap" ] && ! grep '^ *not ok' "$dir/results.ktap" >&2; then
 				continue
@@ -97,6 +107,17 @@ stop_all() {
 	die "interrupted" "start again"
 }
 
+profile_all() {
+	local host dir
+
+	for host in "${hosts[@]}"; do
+		dir=$out/$host/series
+		sed -n "s,^o [0-9]* bench ,,p" "$dir/result.log" >"$dir/cases"
+		awk -v host="$host" -f "$TOP/bench/profile.awk" "$dir/cases" "$LINUX/o-lab+bench/System.map" \
+			"$dir/emulator.log" || die "the trace of $host is incomplete" "see emulator.log in ${dir#"$TOP"/}"
+	done
+}
+
 # Lines "HOST SOURCE CASE PATH RELAY CALLS TICKS..."
 figures() {
 	local host source
@@ -108,7 +129,7 @@ figures() {
 	done
 }
 
-check='' update=''
+check='' update='' profile='' arguments='' sources=(pristine series)
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
@@ -117,6 +138,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--check) check=yes ;;
 	--update) update=yes ;;
+	--profile) profile=yes arguments='-n 20 -r 1 -t' sources=(series) ;;
 	*) die "unknown argument '$1'" "see bench/bench.sh --help" ;;
 	esac
 	shift
@@ -133,16 +155,36 @@ for host in intel amd-nrips; do
 	# shellcheck disable=SC2053
 	[[ $host != ${HOST:-*} ]] || hosts+=("$host")
 done
+[[ $jobs =~ ^[1-9][0-9]?$ ]] || die "JOBS='$jobs' is not a number of boots" "use JOBS=1 or more"
+[ -z "$update" ] || [ ${#hosts[@]} = 2 ] || die "--update needs the figures of all hosts" "leave out HOST"
+[ -z "$check" ] || [ -s "$reference" ] || die "there is no bench/reference.json" "run: bench/bench.sh --update"
 [ ${#hosts[@]} -gt 0 ] || die "no measurements on HOST='$HOST'" "use intel or amd-nrips"
 
 mkdir -p "$out"
 exec 8>"$out/.lock"
 flock -n 8 || die "another run is using ${out#"$TOP"/}" "wait for it to end"
-for source in pristine series; do
+for source in "${sources[@]}"; do
 	"$TOP/scripts/kernel.sh" --source "$source" --config lab+bench
 done
 logged "$out/build.log" build_programs "$program" || die "building $program failed" "see ${out#"$TOP"/}/build.log"
 
 measure_all
+if [ -n "$profile" ]; then
+	profile_all | tee "$out/profile.txt"
+	exit
+fi
 figures >"$out/figures"
-awk -f "$TOP/bench/report.awk" "$out/figures" | tee "$out/table.txt"
+awk -v json="$out/figures.json" -f "$TOP/bench/report.awk" "$out/figures" | tee "$out/table.txt"
+awk -f "$TOP/bench/picture.awk" "$out/figures.json" >"$out/cost.svg"
+
+if [ -n "$update" ]; then
+	cp "$out/figures.json" "$TOP/bench/reference.json"
+	cp "$out/cost.svg" "$TOP/bench/cost.svg"
+	say "bench: bench/reference.json and bench/cost.svg are those of this run"
+fi
+if [ -n "$check" ]; then
+	echo
+	awk -v tolerance="$tolerance" -f "$TOP/bench/check.awk" "$reference" "$out/figures.json" ||
+		die "the cost is not that of bench/reference.json" \
+		    "see above; if it is meant to be so, run: bench/bench.sh --update"
+fi

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+# Compare two files of figures, as report.awk writes them:
+#
+#	awk -v tolerance=PERCENT -f check.awk REFERENCE FIGURES
+#
+# Fail if a median differs by more than the tolerance, or is in one of them only. Of the
+# reference, only the hosts that were measured count.
+
+function field(name,  text)
+{
+	if (!match($0, "\"" name "\": *(\"[^\"]*\"|[-0-9.]+)"))
+		return ""
+	text = substr($0, RSTART, RLENGTH)
+	sub(/^"[^"]*": */, "", text)
+	gsub(/"/, "", text)
+	return text
+}
+
+field("host") == "" { next }
+
+{ key = field("host") ": " field("case") " " field("path") ", " field("kernel") " kernel, relay " field("relay") }
+
+FNR == NR {
+	reference[key] = field("median")
+	host_of[key] = field("host")
+	order[++n] = key
+	next
+}
+
+{
+	measured[key] = field("median")
+	seen[field("host")]
+	if (!(key in reference)) {
+		print key ": no reference"
+		bad++
+	}
+}
+
+END {
+	for (i = 1; i <= n; i++) {
+		key = order[i]
+		if (!(host_of[key] in seen))
+			continue
+		if (!(key in measured)) {
+			print key ": not measured"
+			bad++
+			continue
+		}
+		compared++
+		percent = (measured[key] - reference[key]) * 100 / reference[key]
+		if (percent > tolerance || percent < -tolerance) {
+			printf "%s: %.1f, by reference %.1f, %+.1f %%\n", key, measured[key], reference[key], percent
+			bad++
+		}
+	}
+	if (!compared) {
+		print "nothing to compare"
+		exit 1
+	}
+	if (bad)
+		exit 1
+	printf "%d figures, none differs by more than %s %% from the reference\n", compared, tolerance
+}
