@@ -138,7 +138,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--check) check=yes ;;
 	--update) update=yes ;;
-	--profile) profile=yes arguments='-n 20 -r 1 -t' sources=(series) ;;
+	--profile) profile=yes arguments='-n 20 -r 1 -m 1 -t' sources=(series) ;;
 	*) die "unknown argument '$1'" "see bench/bench.sh --help" ;;
 	esac
 	shift

@@ -9,6 +9,8 @@
  */
 #include <fnmatch.h>
 #include <getopt.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 
 #include "test_util.h"
@@ -18,6 +20,8 @@
 #include "hyperv_nested_relay.h"
 
 #define BENCH_MSR	MSR_IA32_APICBASE
+
+#define NR_WARMUP_CALLS	50
 
 /* A hypercall that neither KVM nor the relay knows. */
 #define PLAIN_CODE	0x50
@@ -327,14 +331,12 @@ static bool has_relay(void)
 	return kvm_check_cap(KVM_CAP_NESTED_HYPERV_HCALL_RELAY) == RELAY_ALL;
 }
 
-static void prepare_job(struct relay_vm *r, const struct bench *bench, u64 nr_calls, bool trace)
+static void prepare_job(struct relay_vm *r, const struct bench *bench)
 {
 	memset(&job, 0, sizeof(job));
 	job.op = bench->op;
 	job.path = bench->path;
 	job.is_vmx = kvm_cpu_has(X86_FEATURE_VMX);
-	job.trace = trace;
-	job.nr_calls = nr_calls;
 	job.control = bench->control;
 
 	if (bench->to_vmm)
@@ -360,10 +362,11 @@ static void prepare_job(struct relay_vm *r, const struct bench *bench, u64 nr_ca
 	}
 }
 
-static void run_bench(const struct bench *bench, bool relay, u64 nr_calls, int nr_batches,
-		      bool trace)
+/* A few calls to fault everything in, then the batches. */
+static void run_vm(const struct bench *bench, bool relay, u64 nr_calls, int nr_batches,
+		   bool trace)
 {
-	u64 signals, kept = 0;
+	u64 signals, kept = 0, total = 0;
 	const char *why_not;
 	struct relay_vm r;
 	int fd = -1, i;
@@ -376,31 +379,29 @@ static void run_bench(const struct bench *bench, bool relay, u64 nr_calls, int n
 	if (is_signal(bench))
 		fd = relay_vm_add_eventfd(&r);
 
-	prepare_job(&r, bench, nr_calls, false);
+	prepare_job(&r, bench);
 	sync_global_to_guest(r.vm, l1_config);
 
 	if (has_relay())
 		kept = vcpu_get_stat(r.vcpu, nested_hv_hypercalls);
 
-	/* The first batch is to fault everything in. */
-	printf("bench %s %s %s %lu", bench->name, path_names[bench->path],
-	       relay ? "on" : "off", nr_calls);
 	for (i = 0; i <= nr_batches; i++) {
+		job.nr_calls = i ? nr_calls : NR_WARMUP_CALLS;
 		job.trace = trace && i == nr_batches;
 		run_batch(&r, bench);
 		if (i)
 			printf(" %lu", job.ticks);
 		if (fd >= 0) {
 			TEST_ASSERT_EQ(read(fd, &signals, sizeof(signals)), sizeof(signals));
-			TEST_ASSERT_EQ(signals, nr_calls + job.trace);
+			TEST_ASSERT_EQ(signals, job.nr_calls + job.trace);
 		}
+		total += job.nr_calls + job.trace;
 	}
-	printf("\n");
 
 	if (has_relay()) {
 		kept = vcpu_get_stat(r.vcpu, nested_hv_hypercalls) - kept;
-		TEST_ASSERT_EQ(kept, bench->path == PATH_L0 && bench->control & HV_HYPERCALL_NESTED ?
-			       (nr_batches + 1) * nr_calls + trace : 0);
+		TEST_ASSERT_EQ(kept, bench->path == PATH_L0 &&
+				     bench->control & HV_HYPERCALL_NESTED ? total : 0);
 	}
 
 	if (fd >= 0)
@@ -408,27 +409,214 @@ static void run_bench(const struct bench *bench, bool relay, u64 nr_calls, int n
 	kvm_vm_free(r.vm);
 }
 
+/*
+ * In several VMs: once in a while, KVM updates a VM's clock at each KVM_RUN,
+ * and does so as long as the VM lives.
+ */
+static void run_bench(const struct bench *bench, bool relay, u64 nr_calls, int nr_batches,
+		      int nr_vms, bool trace)
+{
+	int i;
+
+	printf("bench %s %s %s %lu", bench->name, path_names[bench->path],
+	       relay ? "on" : "off", nr_calls);
+	for (i = 1; i <= nr_vms; i++)
+		run_vm(bench, relay, nr_calls, nr_batches, trace && i == nr_vms);
+	printf("\n");
+}
+
+/*
+ * Signals of several vCPUs of one VM at once, each to an eventfd of its own,
+ * from their L1 or from their L2.
+ */
+#define MAX_VCPUS	16
+
+static u64 scale_calls, scale_control;
+static u32 scale_nr_started;
+static bool scale_is_vmx, scale_from_l2;
+
+static struct scale_vcpu {
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	int cpu, fd;
+	u64 start, end;
+} scale_vcpus[MAX_VCPUS];
+
+static pthread_barrier_t scale_barrier;
+
+/* Runs in L1 or in L2; which vCPU takes which connection doesn't matter. */
+static void scale_caller(void)
+{
+	u64 conn_id = CONN_ID + __sync_fetch_and_add(&scale_nr_started, 1);
+	u64 wrong, i;
+
+	for (;;) {
+		wrong = 0;
+		for (i = 0; i < scale_calls; i++)
+			wrong |= hypercall(scale_is_vmx, scale_control, conn_id, 0);
+		GUEST_ASSERT(!wrong);
+		GUEST_SYNC(0);
+	}
+}
+
+static void scale_l1_main(void *nested, struct hyperv_test_pages *hv)
+{
+	struct hv_l1_config config = l1_config;
+	struct hv_l1 l1 = { .hv = hv };
+
+	if (!scale_from_l2) {
+		wrmsr(HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
+		scale_caller();
+	}
+
+	if (scale_is_vmx)
+		l1.vmx = nested;
+	else
+		l1.svm = nested;
+
+	hv_l1_init(&l1, &config, scale_caller);
+	hv_l1_enter(&l1);
+	__GUEST_ASSERT(false, "L2 exited to L1: 0x%lx", hv_l1_exit_reason(&l1));
+}
+
+static void scale_run_to_sync(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+	u64 cmd;
+
+	vcpu_run(vcpu);
+	cmd = get_ucall(vcpu, &uc);
+	if (cmd == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT(cmd == UCALL_SYNC, "Unexpected exit reason: %s",
+		    exit_reason_str(vcpu->run->exit_reason));
+}
+
+static void *scale_thread(void *arg)
+{
+	struct scale_vcpu *v = arg;
+
+	pin_self_to_cpu(v->cpu);
+
+	/* As ever, the first time is to fault everything in. */
+	scale_run_to_sync(v->vcpu);
+	pthread_barrier_wait(&scale_barrier);
+	v->start = rdtsc();
+	scale_run_to_sync(v->vcpu);
+	v->end = rdtsc();
+	return NULL;
+}
+
+static void run_scale(bool from_l2, int nr_vcpus, u64 nr_calls)
+{
+	u64 start = -1ULL, end = 0, signals, kept, wanted = from_l2 ? 2 * nr_calls : 0;
+	struct kvm_vcpu *vcpus[MAX_VCPUS];
+	gva_t nested, hv;
+	struct kvm_vm *vm;
+	int i;
+
+	scale_calls = nr_calls;
+	scale_control = (from_l2 ? SIGNAL : HVCALL_SIGNAL_EVENT) | FAST;
+	scale_nr_started = 0;
+	scale_is_vmx = kvm_cpu_has(X86_FEATURE_VMX);
+	scale_from_l2 = from_l2;
+	l1_config = (struct hv_l1_config) {
+		.guest_os_id	= HYPERV_LINUX_OS_ID,
+		.enlightened	= true,
+		.direct_vmcs	= true,
+		.direct_assist	= true,
+	};
+
+	vm = vm_create_with_vcpus(nr_vcpus, scale_l1_main, vcpus);
+	vm_enable_tdp(vm);
+	vm_enable_cap(vm, KVM_CAP_NESTED_HYPERV_HCALL_RELAY, RELAY_ALL);
+
+	for (i = 0; i < nr_vcpus; i++) {
+		struct kvm_hyperv_eventfd args = {
+			.conn_id = CONN_ID + i,
+			.fd = eventfd(0, EFD_NONBLOCK),
+		};
+
+		TEST_ASSERT(args.fd >= 0, "eventfd() failed");
+		vm_ioctl(vm, KVM_HYPERV_EVENTFD, &args);
+		hv_l1_enable(vcpus[i]);
+		vcpu_enable_cap(vcpus[i], KVM_CAP_HYPERV_SYNIC2, 0);
+		vm_alloc_hv_l1(vm, &nested, &hv);
+		vcpu_args_set(vcpus[i], 2, nested, hv);
+		scale_vcpus[i] = (struct scale_vcpu) {
+			.vcpu = vcpus[i], .cpu = i, .fd = args.fd,
+		};
+	}
+	tdp_identity_map_default_memslots(vm);
+
+	sync_global_to_guest(vm, scale_calls);
+	sync_global_to_guest(vm, scale_control);
+	sync_global_to_guest(vm, scale_nr_started);
+	sync_global_to_guest(vm, scale_is_vmx);
+	sync_global_to_guest(vm, scale_from_l2);
+	sync_global_to_guest(vm, l1_config);
+
+	pthread_barrier_init(&scale_barrier, NULL, nr_vcpus);
+	for (i = 0; i < nr_vcpus; i++)
+		TEST_ASSERT(!pthread_create(&scale_vcpus[i].thread, NULL, scale_thread,
+					    &scale_vcpus[i]), "pthread_create() failed");
+	for (i = 0; i < nr_vcpus; i++) {
+		struct scale_vcpu *v = &scale_vcpus[i];
+
+		pthread_join(v->thread, NULL);
+		start = min(start, v->start);
+		end = max(end, v->end);
+		TEST_ASSERT_EQ(read(v->fd, &signals, sizeof(signals)), sizeof(signals));
+		TEST_ASSERT_EQ(signals, 2 * nr_calls);
+		kept = vcpu_get_stat(v->vcpu, nested_hv_hypercalls);
+		TEST_ASSERT_EQ(kept, wanted);
+		close(v->fd);
+	}
+	pthread_barrier_destroy(&scale_barrier);
+
+	printf("scale %s %d %lu %lu\n", from_l2 ? "l0" : "l1", nr_vcpus, nr_calls, end - start);
+	kvm_vm_free(vm);
+}
+
+static void run_scales(u64 nr_calls)
+{
+	int nr_cpus = min_t(long, sysconf(_SC_NPROCESSORS_ONLN), MAX_VCPUS), n;
+
+	TEST_REQUIRE(has_relay());
+	TEST_REQUIRE(kvm_cpu_has_tdp());
+	for (n = 1; n <= nr_cpus; n *= 2) {
+		run_scale(false, n, nr_calls);
+		run_scale(true, n, nr_calls);
+	}
+}
+
 static void usage(const char *name)
 {
-	printf("usage: %s [-n calls] [-r batches] [-c 'NAME PATH RELAY'] [-t]\n"
+	printf("usage: %s [-n calls] [-r batches] [-m VMs] [-c 'NAME PATH RELAY'] [-t]\n"
+	       "       %s [-n calls] -s\n"
 	       "\n"
 	       "Prints a line 'bench NAME PATH RELAY calls ticks...' per case, with the ticks\n"
 	       "of each batch of that many calls.\n"
 	       "\n"
 	       "  -n  calls in a batch, default 500\n"
-	       "  -r  batches, after one to warm up, default 7\n"
+	       "  -r  batches in a VM, after some calls to warm up, default 3\n"
+	       "  -m  VMs, default 3\n"
 	       "  -c  only cases that match, a glob\n"
-	       "  -t  one more call at the end, between two instructions 'xchg %%bx, %%bx'\n", name);
+	       "  -s  instead, signals by 1, 2, 4... vCPUs at once, as many as there are\n"
+	       "      processors: 'scale PATH vcpus calls ticks', where calls is for each\n"
+	       "      and ticks from the first vCPU's start to the last one's end\n"
+	       "  -t  one more call at the end, between two instructions 'xchg %%bx, %%bx'\n",
+	       name, name);
 }
 
 int main(int argc, char *argv[])
 {
-	int nr_calls = 500, nr_batches = 7, nr_run = 0, opt, i;
+	int nr_calls = 500, nr_batches = 3, nr_vms = 3, nr_run = 0, opt, i;
 	const char *glob = "*";
-	bool trace = false;
+	bool trace = false, scale = false;
 	char name[64];
 
-	while ((opt = getopt(argc, argv, "n:r:c:th")) != -1) {
+	while ((opt = getopt(argc, argv, "n:r:m:c:sth")) != -1) {
 		switch (opt) {
 		case 'n':
 			nr_calls = atoi_positive("Number of calls", optarg);
@@ -436,8 +624,14 @@ int main(int argc, char *argv[])
 		case 'r':
 			nr_batches = atoi_positive("Number of batches", optarg);
 			break;
+		case 'm':
+			nr_vms = atoi_positive("Number of VMs", optarg);
+			break;
 		case 'c':
 			glob = optarg;
+			break;
+		case 's':
+			scale = true;
 			break;
 		case 't':
 			trace = true;
@@ -446,6 +640,11 @@ int main(int argc, char *argv[])
 			usage(argv[0]);
 			return opt == 'h' ? 0 : 2;
 		}
+	}
+
+	if (scale) {
+		run_scales(nr_calls);
+		return 0;
 	}
 
 	for (i = 0; i < 2 * ARRAY_SIZE(benches); i++) {
@@ -460,7 +659,7 @@ int main(int argc, char *argv[])
 		if (fnmatch(glob, name, 0))
 			continue;
 
-		run_bench(bench, relay, nr_calls, nr_batches, trace);
+		run_bench(bench, relay, nr_calls, nr_batches, nr_vms, trace);
 		nr_run++;
 	}
 	TEST_ASSERT(nr_run, "No case matches '%s'", glob);

@@ -5,7 +5,7 @@
 #
 # CASES: "CASE PATH RELAY" of each traced call, in their order. SYMBOLS: the kernel's System.map.
 # TRACE: what Bochs' debugger printed. Prints, by function, how many more instructions a call
-# from L2 takes than the same call from L1.
+# from L2 takes than the same call from L1, and how many of all are locked.
 
 FNR == 1 { file++ }
 
@@ -34,6 +34,8 @@ tracing && /^\(0\)\.\[/ {
 	count[name, where]++
 	total[name]++
 	functions[where]
+	if (/: (lock |xchg .* ptr )/)
+		locked[name]++
 }
 
 function resolve(rip,  low, high, middle)
@@ -59,7 +61,8 @@ function compare(what, from, to,  f, d, list, nlist, i, j, line)
 		failed = 1
 		return
 	}
-	printf "\n%s, %s: %d, %d, %+d\n", host, what, total[from], total[to], total[to] - total[from]
+	printf "\n%s, %s: %d, %d, %+d; of them locked: %d, %d\n", host, what, total[from], total[to],
+		total[to] - total[from], locked[from], locked[to]
 	nlist = 0
 	for (f in functions) {
 		d = count[to, f] - count[from, f]
