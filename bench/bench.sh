@@ -7,7 +7,7 @@
 
 usage() {
 	cat <<-EOF
-		usage: bench/bench.sh [--check | --update | --profile]
+		usage: bench/bench.sh [--check | --update | --profile | --scale]
 
 		Boots the Intel and the AMD host whose TSC counts instructions, each with the kernel of
 		the series and with the pristine base, measures in instructions per call and prints a
@@ -18,6 +18,8 @@ usage() {
 		  --update  put the figures and the picture of this run into bench/
 		  --profile instead, print in which functions a relayed call takes more instructions than
 		            one from L1, by tracing one call of each with Bochs' debugger
+		  --scale   instead, print what a signal costs that 1, 2, 4 and 8 vCPUs make at once, on the
+		            AMD host of QEMU whose clock counts instructions
 		  --help    this text
 
 		Environment:
@@ -107,6 +109,29 @@ stop_all() {
 	die "interrupted" "start again"
 }
 
+# One thread of QEMU runs the processors in turn, and its clock counts the instructions of all of
+# them: four ticks each. A lock for which processors compete would show as instructions that spin.
+scale() {
+	local dir=$out/scale
+
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	echo "test 600 $program $program -s -n 2000" >"$dir/manifest"
+	"$TOP/lab/boot.sh" --host amd-steady --smp 8 --kernel "$BUILD/lab/series-lab+bench+smp8/bzImage" \
+		--name scale --manifest "$dir/manifest" --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1 ||
+		die "no figures of several vCPUs" "see boot.log and result.log in ${dir#"$TOP"/}"
+	sed -n "s,^o [0-9]* scale ,,p" "$dir/result.log" | awk '
+		{ cost[$1, $2] = $4 / 4 / $2 / $3; vcpus[$2]; if ($2 > most) most = $2 }
+		END {
+			if (most != 8)
+				exit 1
+			print "HvSignalEvent, fast, by several vCPUs at once: instructions per call\n"
+			print "vCPUs  from L1  from L2, relayed"
+			for (n = 1; n <= most; n *= 2)
+				printf "%5d %8.0f %17.0f\n", n, cost["l1", n], cost["l0", n]
+		}' || die "the run with 8 vCPUs is missing" "see result.log in ${dir#"$TOP"/}"
+}
+
 profile_all() {
 	local host dir
 
@@ -129,7 +154,7 @@ figures() {
 	done
 }
 
-check='' update='' profile='' arguments='' sources=(pristine series)
+check='' update='' profile='' scale='' arguments='' sources=(pristine series)
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
@@ -138,6 +163,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--check) check=yes ;;
 	--update) update=yes ;;
+	--scale) scale=yes sources=() ;;
 	--profile) profile=yes arguments='-n 20 -r 1 -m 1 -t' sources=(series) ;;
 	*) die "unknown argument '$1'" "see bench/bench.sh --help" ;;
 	esac
@@ -163,11 +189,16 @@ done
 mkdir -p "$out"
 exec 8>"$out/.lock"
 flock -n 8 || die "another run is using ${out#"$TOP"/}" "wait for it to end"
+[ -z "$scale" ] || "$TOP/scripts/kernel.sh" --source series --config lab+bench+smp8
 for source in "${sources[@]}"; do
 	"$TOP/scripts/kernel.sh" --source "$source" --config lab+bench
 done
 logged "$out/build.log" build_programs "$program" || die "building $program failed" "see ${out#"$TOP"/}/build.log"
 
+if [ -n "$scale" ]; then
+	scale | tee "$out/scale.txt"
+	exit
+fi
 measure_all
 if [ -n "$profile" ]; then
 	profile_all | tee "$out/profile.txt"
