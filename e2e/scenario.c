@@ -188,7 +188,7 @@ static void exec_vmm(const struct scenario *s, int out)
 	dup2(err, STDERR_FILENO);
 	execl(VMM "/qemu-system-x86_64", "qemu-system-x86_64", "-L", VMM "/rom",
 	      "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-	      "-machine", "pc,smm=off", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", "160",
+	      "-machine", "pc", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", "160",
 	      "-qmp", "unix:" MONITOR ",server=on,wait=off",
 	      "-trace", "vmbus_recv_message", "-trace", "vmbus_initiate_contact",
 	      "-trace", "vmbus_gpadl_created", "-trace", "vmbus_channel_open",
