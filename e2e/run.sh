@@ -10,8 +10,8 @@ usage() {
 		usage: e2e/run.sh --host HOST --kernel BZIMAGE --l2-kernel BZIMAGE --out DIR
 		                  --scenarios "NAME..." [--name NAME]
 
-		Runs the scenarios, off, on, post, noauth or child, one after the other in one boot of
-		the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
+		Runs the scenarios, off, on, post, noauth, child or soak, one after the other in one
+		boot of the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
 
 		The host's kernel is L0, that of --l2-kernel is L2. The VMM is the QEMU that "make
 		setup" unpacked, with our preload library; L1 is e2e/rootvisor.
@@ -42,7 +42,7 @@ done
 qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
 [ -n "$out" ] || die "no --out" "name a directory for the results"
-[ -n "$scenarios" ] || die "no --scenarios" "give some of: off on post noauth child"
+[ -n "$scenarios" ] || die "no --scenarios" "give some of: off on post noauth child soak"
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: scripts/kernel.sh --source pristine --config e2e-l2"
 need gcc make objcopy cpio ldd
 

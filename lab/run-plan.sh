@@ -441,7 +441,16 @@ show_e2e() {
 			left=$(step_output "$name" "$step" | flow)
 			right=$(step_output "$name" $((step + 1)) | flow)
 			paste -d '\t' <(echo "$left") <(echo "$right") |
-				awk -F '\t' '{ line = sprintf("%-60s%s", $1, $2); sub(/ +$/, "", line); print line }'
+				awk -F '\t' '
+					{ left[NR] = $1; right[NR] = $2 }
+					length($1) > width { width = length($1) }
+					END {
+						for (i = 1; i <= NR; i++) {
+							line = sprintf("%-*s%s", width + 3, left[i], right[i])
+							sub(/ +$/, "", line)
+							print line
+						}
+					}'
 			echo
 		done
 	done
