@@ -43,6 +43,12 @@ qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
 [ -n "$out" ] || die "no --out" "name a directory for the results"
 [ -n "$scenarios" ] || die "no --scenarios" "give some of: off on post noauth child soak"
+for scenario in $scenarios; do
+	case $scenario in
+	off | on | post | noauth | child | soak) ;;
+	*) die "no scenario '$scenario'" "give some of: off on post noauth child soak" ;;
+	esac
+done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: scripts/kernel.sh --source pristine --config e2e-l2"
 need gcc make objcopy cpio ldd
 
@@ -102,9 +108,10 @@ lost_boot() {
 
 # An emulator that stops is not the relay's fault, but not to be hidden either. A check that
 # failed is never repeated.
-rm -f "$out/retried"
+rm -f "$out/retried" "$out/results.ktap"
 status=0
 boot || status=$?
+[ -f "$out/results.ktap" ] || exit "$status"
 why=$(lost_boot)
 if [ -n "$why" ]; then
 	say "the host's boot is repeated: it $why"
