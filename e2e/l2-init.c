@@ -7,6 +7,7 @@
  *	e2e.child	let L1 run its other guest, between two reports
  *	e2e.rebind=N	take the device from its driver and give it back, N times: each time closes
  *			and opens the channel
+ *	e2e.reconnect=N	have the vmbus disconnected and connected again, N times
  *
  * Lines start with "e2e: "; the last one is "e2e: done". The two ports are those of rootvisor.
  */
@@ -214,6 +215,26 @@ static void rebind(int times)
 	say("rebind: %d of %d of %s", good, times, driver);
 }
 
+/* The test mode of hibernation: all devices are frozen and thawed, and vmbus with them. */
+static void reconnect(int times)
+{
+	char first[NAME_MAX + 1];
+	int good = 0, n, bound;
+
+	if (!write_file("/sys/power/pm_test", "platform"))
+		say("reconnect: /sys/power/pm_test: %s", strerror(errno));
+	for (int i = 0; i < times; i++) {
+		if (!write_file("/sys/power/state", "disk")) {
+			say("reconnect: /sys/power/state: %s", strerror(errno));
+			continue;
+		}
+		n = devices(&bound, first, false);
+		good += n && n == bound;
+	}
+	show_log();
+	say("reconnect: %d of %d", good, times);
+}
+
 /* The channels' own counts of interrupts received and signals sent. */
 static void report_channels(void)
 {
@@ -260,6 +281,9 @@ int main(void)
 	option = strstr(cmdline, "e2e.rebind=");
 	if (option)
 		rebind(atoi(option + strlen("e2e.rebind=")));
+	option = strstr(cmdline, "e2e.reconnect=");
+	if (option)
+		reconnect(atoi(option + strlen("e2e.reconnect=")));
 	report_channels();
 	say("done");
 	/* For the reader of KVM's statistics: they go with the VM. */

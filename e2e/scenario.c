@@ -34,6 +34,7 @@
 #define QEMU_SECONDS	180		/* all of a scenario; by L0's clock */
 #define L1_SECONDS	60		/* until L1 prints something, which takes one or two */
 #define REFUSED_POSTS	5		/* Linux' vmbus 6.0 to 5.0, to a connection that QEMU lacks */
+#define FIRST_CONTACTS	2		/* with 4.1, which QEMU refuses, and 4.0 */
 #define MAX_LINE	400
 #define MAX_EVENTS	20000
 
@@ -50,14 +51,14 @@ static const struct scenario {
 	enum vmbus vmbus;		/* what L2 has to get */
 	bool posts_kept, signals_kept;	/* in L0 */
 	int child_calls;		/* of a kind, made by L1's other guest */
-	int rebinds;			/* of the channel */
+	int rebinds, reconnects;	/* of the channel, of the vmbus */
 } scenarios[] = {
 	{
 		.name = "off", .title = "relay off",
 		.vmbus = NO_VMBUS,
 	}, {
 		.name = "on", .title = "relay on: post,signal", .classes = "post,signal",
-		.l2_args = "e2e.rebind=3", .rebinds = 3,
+		.l2_args = "e2e.rebind=3 e2e.reconnect=1", .rebinds = 3, .reconnects = 1,
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
 	}, {
 		.name = "post", .title = "relay on: post", .classes = "post",
@@ -82,7 +83,7 @@ static const struct scenario {
 static struct {
 	char vmbus_version[MAX_LINE], balloon[MAX_LINE], vmbus_failure[MAX_LINE];
 	bool nested, done, no_vmbus, panic;
-	int devices, bound, rebinds, rebinds_wanted;
+	int devices, bound, rebinds, rebinds_wanted, reconnects, reconnects_wanted;
 	long events;			/* signals, by the channel's own count */
 } l2 = { .events = -1 };
 static struct {
@@ -227,6 +228,7 @@ static void take_l2_line(const char *line)
 	if (report)
 		sscanf(report, ": vmbus with %d devices, %d with", &l2.devices, &l2.bound);
 	sscanf(line, "e2e: rebind: %d of %d of", &l2.rebinds, &l2.rebinds_wanted);
+	sscanf(line, "e2e: reconnect: %d of %d", &l2.reconnects, &l2.reconnects_wanted);
 	report = strstr(line, " events ");
 	if (report && strstr(line, "e2e: channel "))
 		l2.events = atol(report + strlen(" events "));
@@ -543,6 +545,9 @@ static void check_l2(const struct scenario *s)
 		if (s->rebinds)
 			check(l2.rebinds == s->rebinds && l2.rebinds_wanted == s->rebinds,
 			      "L2: channel closed and opened %d times", s->rebinds);
+		if (s->reconnects)
+			check(l2.reconnects == s->reconnects && l2.reconnects_wanted == s->reconnects,
+			      "L2: vmbus disconnected and connected %d times", s->reconnects);
 	}
 }
 
@@ -613,7 +618,7 @@ static void check_l0(const struct scenario *s)
 /* The other end, by its own tracepoints and QMP. */
 static void check_vmm(const struct scenario *s)
 {
-	unsigned int opened = 1 + s->rebinds;
+	unsigned int opened = 1 + s->rebinds + s->reconnects;
 
 	check(WIFEXITED(vmm.status) && WEXITSTATUS(vmm.status) == 1,
 	      "VMM: ends by L1's order (status %#x)", vmm.status);
@@ -622,8 +627,9 @@ static void check_vmm(const struct scenario *s)
 		return;
 	}
 	check(vmm.messages == trace.posts_kept - REFUSED_POSTS, "VMM: takes all messages (%u)", vmm.messages);
-	check(vmm.contacts > 0, "VMM: is asked to connect (%u)", vmm.contacts);
-	check(vmm.opened >= opened && vmm.gpadls >= opened,
+	check(vmm.contacts == FIRST_CONTACTS + (unsigned int)s->reconnects,
+	      "VMM: is asked to connect (%u)", vmm.contacts);
+	check(vmm.opened == opened && vmm.gpadls == opened,
 	      "VMM: channels opened with ring buffers (%u, %u)", vmm.opened, vmm.gpadls);
 	if (s->vmbus == CHANNEL)
 		check(l2.events == (long)trace.signals_kept, "L0: keeps all signals that L2 counts (%u, %ld)",
