@@ -101,8 +101,9 @@ private_dir() {
 	trap 'rm -rf "$APT"' EXIT
 }
 
-# The archives this machine uses, from apt; with no lists here yet, apt first
-# has to look, which needs no root in a private directory.
+# mirrors SUITE: the archives this machine uses, from apt; with no lists here yet,
+# apt first has to look, which needs no root in a private directory. Security
+# updates have an archive of their own.
 mirrors() {
 	local -a own=(-qq -o APT::Sandbox::User=root)
 	local list
@@ -113,7 +114,8 @@ mirrors() {
 		apt-get "${own[@]}" update >&2
 		list=$(apt-get "${own[@]}" indextargets --format "\$(REPO_URI)" "Created-By: Packages")
 	fi
-	awk '!/security/ && !seen[$0]++' <<< "$list"
+	awk -v security="$([[ $1 != *-security ]] || echo 1)" \
+		'/security/ == !!security && !seen[$0]++' <<< "$list"
 }
 
 # find_suite TYPE SUITE FILE: update the private lists from the first mirror that
@@ -129,7 +131,7 @@ find_suite() {
 		# Without Error-Mode a stale or missing index is only a warning.
 		private_apt apt-get -o APT::Update::Error-Mode=any update >> "$APT/log" 2>&1 &&
 			return
-	done < <(mirrors 2>> "$APT/log")
+	done < <(mirrors "$2" 2>> "$APT/log")
 
 	die "no mirror of this machine serves $2 ($(grep -m 1 '^E:' "$APT/log" || echo 'apt knows none'))" \
 	    "check the network and /etc/apt, or put $3 into $CACHE"
