@@ -49,7 +49,8 @@ need() {
 	done
 }
 
-# Set PKG, VERSION, SUITE, SHA256 and DEB from series/$BASE/base.
+# Set PKG, VERSION, SUITE, SHA256, DEB and MOVED from series/$BASE/base. MOVED is
+# a list of "FROM TO": the base has at TO what the overlay has at FROM.
 load_base() {
 	local pin=series/$BASE/base key value known
 
@@ -61,15 +62,20 @@ load_base() {
 		die "no base kernel $BASE" "use BASE= one of: ${known//$'\n'/ }"
 	fi
 
-	PKG='' VERSION='' SUITE='' SHA256=''
+	PKG='' VERSION='' SUITE='' SHA256='' MOVED=()
 	while IFS='=' read -r key value; do
 		case $key in
 		package) PKG=$value ;;
 		version) VERSION=$value ;;
 		suite) SUITE=$value ;;
 		sha256) SHA256=$value ;;
+		moved)
+			[[ $value =~ ^[a-z0-9_/]+[a-z0-9_]' '[a-z0-9_/]+[a-z0-9_]$ ]] ||
+				die "$pin: moved=$value is not two directories" "write moved=FROM TO there"
+			MOVED+=("$value")
+			;;
 		''|'#'*) ;;
-		*) die "$pin: unknown key '$key'" "valid keys: package version suite sha256" ;;
+		*) die "$pin: unknown key '$key'" "valid keys: package version suite sha256 moved" ;;
 		esac
 	done < "$TOP/$pin"
 

@@ -95,7 +95,7 @@ slug() {
 
 # Write base..$HEAD as a series and an overlay below DIR.
 export_series() {
-	local dir=$1 commit path subject body patch mode n=0
+	local dir=$1 commit path file subject body patch mode n=0
 	local -A adder=()
 	local -a new hunks
 
@@ -133,7 +133,10 @@ export_series() {
 			printf 'Subject: %s\n\n' "$subject"
 			[[ -z $body ]] || printf '%s\n\n' "$body"
 			echo ---
-			((!${#new[@]})) || printf 'new: %s\n' "${new[@]}"
+			for path in ${new[@]+"${new[@]}"}; do
+				[[ -f $TOP/series/$BASE/files/$path ]] || path=$(overlay_path "$path")
+				printf 'new: %s\n' "$path"
+			done
 			if ((${#hunks[@]})); then
 				echo
 				git -C "$SOURCE" diff-tree -p --no-commit-id --no-color --no-renames \
@@ -147,15 +150,18 @@ export_series() {
 			mode=$(git -C "$SOURCE" ls-tree --format='%(objectmode)' "$HEAD" -- "$path")
 			[[ $mode == 100* ]] ||
 				die "$path is not a regular file" "take it out of '$subject'"
-			mkdir -p "$dir/${path%/*}"
-			git -C "$SOURCE" cat-file blob "$HEAD:$path" > "$dir/$path"
-			[[ $mode != 100755 ]] || chmod +x "$dir/$path"
+			file=$(new_file "$TOP" "$path")
+			[[ $file != "$path" ]] || file=$(overlay_path "$path")
+			mkdir -p "$dir/${file%/*}"
+			git -C "$SOURCE" cat-file blob "$HEAD:$path" > "$dir/$file"
+			[[ $mode != 100755 ]] || chmod +x "$dir/$file"
 		done
 	done < <(git -C "$SOURCE" rev-list --reverse base.."$HEAD")
 }
 
 list_all() {
 	list_patches "$1"
+	list_own "$1"
 	list_overlay "$1"
 }
 
@@ -210,4 +216,4 @@ trap '' INT TERM HUP
 install_series "$TMP/new"
 kgit reset -q "$COMMIT"
 save_state "$(hash_inputs "$TOP")" "$COMMIT"
-say "refresh: $(kgit rev-list --count base..series) patches, $(list_overlay "$TOP" | wc -l) new files"
+say "refresh: $(kgit rev-list --count base..series) patches, $({ list_own "$TOP"; list_overlay "$TOP"; } | wc -l) new files"

@@ -21,7 +21,7 @@ mkdir -p "$obj/kvm" "$out"
 find_test() {
 	local path
 
-	for path in "x86/$1" "$1"; do
+	for path in "x86/$1" "x86_64/$1" "$1"; do
 		if [[ -f $dir/$path.c ]]; then
 			say "$path"
 			return

@@ -9,7 +9,8 @@
 #	<body>
 #	<blank>
 #	---
-#	new: <path>		a file it brings whole from the overlay (any number)
+#	new: <path>		a file it brings whole, from the overlay or, if it is
+#				there, from series/<base>/files (any number)
 #	<blank>
 #	diff --git ...		hunks on files of the base kernel
 #
@@ -31,6 +32,13 @@ list_patches() {
 		sed "s,^series/,series/$BASE/," | sort
 }
 
+# The files that this base alone has.
+list_own() {
+	local dir=series/$BASE/files
+
+	[[ ! -d $1/$dir ]] || (cd "$1" && find "$dir" ! -type d) | sort
+}
+
 list_overlay() {
 	local dir
 
@@ -39,18 +47,50 @@ list_overlay() {
 	done | sort
 }
 
+# new_file ROOT PATH: where the file of a "new: PATH" is, below ROOT.
+new_file() {
+	local own=series/$BASE/files/$2
+
+	if [[ -f $1/$own ]]; then
+		say "$own"
+	else
+		say "$2"
+	fi
+}
+
+# Where this base has what is at PATH in the overlay, and the other way round.
+kernel_path() {
+	local path=$1 move
+
+	for move in ${MOVED[@]+"${MOVED[@]}"}; do
+		[[ $path != "${move% *}"/* ]] || path=${move#* }${path#"${move% *}"}
+	done
+	say "$path"
+}
+
+overlay_path() {
+	local path=$1 move
+
+	for move in ${MOVED[@]+"${MOVED[@]}"}; do
+		[[ $path != "${move#* }"/* ]] || path=${move% *}${path#"${move#* }"}
+	done
+	say "$path"
+}
+
 # One hash over all that the commits are made from.
 hash_inputs() {
 	(
+		((!${#MOVED[@]})) || printf '%s\n' "${MOVED[@]}"
 		cd "$1" || exit
 		{
 			list_patches .
+			list_own .
 			list_overlay .
 		} | while read -r file; do
 			[[ -x $file ]] && printf 'x '
 			sha256sum -- "$file"
-		done | sha256sum | cut -d ' ' -f 1
-	)
+		done
+	) | sha256sum | cut -d ' ' -f 1
 }
 
 patch_subject() {
@@ -78,7 +118,7 @@ patch_stray() {
 
 # Everything that can be said about the series without the base kernel.
 check_series() {
-	local root=$1 patch path dir ok
+	local root=$1 patch path file dir ok
 	local -A owner=()
 
 	while read -r patch; do
@@ -102,24 +142,26 @@ check_series() {
 				    "it has to be below one of: ${OVERLAY[*]}"
 			[[ ! ${owner[$path]-} ]] ||
 				die "$path is named by ${owner[$path]} and $patch" "name it in one patch only"
-			[[ -f $root/$path && ! -L $root/$path ]] ||
+			file=$(new_file "$root" "$path")
+			[[ -f $root/$file && ! -L $root/$file ]] ||
 				die "$patch: new: $path, and there is no such file" \
 				    "add the file or remove the line"
 			owner[$path]=$patch
+			owner[$file]=$patch
 		done < <(patch_new "$root/$patch")
 	done < <(list_patches "$root")
 
 	while read -r path; do
 		[[ ${owner[$path]-} ]] ||
 			die "$path is named by no patch of series/$BASE" \
-			    "add 'new: $path' to the one that brings it, or remove the file"
-	done < <(list_overlay "$root")
+			    "add 'new: ${path#series/"$BASE"/files/}' to the one that brings it, or remove the file"
+	done < <(list_own "$root"; list_overlay "$root")
 }
 
 # Set COMMIT to the last commit of the series, built in a temporary index: no
 # file of the working tree is touched.
 build_series() {
-	local root=$1 patch path mode blob
+	local root=$1 patch path file mode blob
 	local -x GIT_INDEX_FILE=$TMP/index
 
 	COMMIT=$(kgit rev-parse --verify -q 'base^{commit}')
@@ -137,12 +179,14 @@ build_series() {
 			fi
 		fi
 		while read -r path; do
+			file=$root/$(new_file "$root" "$path")
+			path=$(kernel_path "$path")
 			kgit cat-file -e "base:$path" 2>/dev/null &&
 				die "$patch: new: $path exists in the base kernel" \
 				    "change it with a hunk in the patch"
 			mode=100644
-			[[ ! -x $root/$path ]] || mode=100755
-			blob=$(kgit hash-object -w --no-filters "$root/$path")
+			[[ ! -x $file ]] || mode=100755
+			blob=$(kgit hash-object -w --no-filters "$file")
 			kgit update-index --add --cacheinfo "$mode,$blob,$path"
 		done < <(patch_new "$root/$patch")
 
