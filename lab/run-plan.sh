@@ -58,7 +58,7 @@ read_plan() {
 		wanted=''
 		for test in ${tests[$name]}; do
 			# shellcheck disable=SC2053
-			[[ $test != ${TEST:-*} ]] || wanted+=" $test"
+			[[ $test != ${TEST:-*} || " $WITHOUT " == *" $test "* ]] || wanted+=" $test"
 		done
 		tests[$name]=${wanted# }
 		# shellcheck disable=SC2053
@@ -498,12 +498,14 @@ need python3 flock
 mkdir -p "$out"
 exec 8>"$out/.lock"
 flock -n 8 || die "another run is using ${out#"$TOP"/}" "wait for it to end"
+load_base
 read_plan
 rm -f "$out/tested"
 tested=$(what_is_tested)
 build_what_rows_need
 [ -f "$kunit" ] || die "build/$BASE/linux has no kunit.py" "run: make tree"
 say "${#rows[@]} boots, $jobs at a time"
+[ -z "$WITHOUT" ] || say "not in $BASE: $WITHOUT"
 [ "$group" != fuzz ] || say "seed $seed, $fuzz_seconds s of the hosts' clocks"
 run_rows
 if [ "$group" = run ]; then

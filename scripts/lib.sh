@@ -20,6 +20,10 @@ CACHE=${XDG_CACHE_HOME:-}
 [[ $CACHE == /* ]] || CACHE=~/.cache
 CACHE=$CACHE/hyperv-nested-relay
 STATE=$LINUX/.git/hyperv-nested-relay
+# The capability's number in modules that hosts install: one that is in no danger of
+# getting another meaning upstream. The review series has the next free one.
+PRIVATE_NUMBER=0x4f564d52
+DEB_RELEASE=1
 SPARSE=$CACHE/sparse-0.6.5~rc1/sparse
 VMM_DIR=$CACHE/qemu-10.0.2+ds-2+deb13u1~bpo12+1
 
@@ -49,8 +53,9 @@ need() {
 	done
 }
 
-# Set PKG, VERSION, SUITE, SHA256, DEB and MOVED from series/$BASE/base. MOVED is
-# a list of "FROM TO": the base has at TO what the overlay has at FROM.
+# Set PKG, VERSION, SUITE, SHA256, DEB, MOVED and WITHOUT from series/$BASE/base.
+# MOVED is a list of "FROM TO": the base has at TO what the overlay has at FROM.
+# WITHOUT are upstream's tests that lab/plan names but the base doesn't have.
 load_base() {
 	local pin=series/$BASE/base key value known
 
@@ -62,7 +67,7 @@ load_base() {
 		die "no base kernel $BASE" "use BASE= one of: ${known//$'\n'/ }"
 	fi
 
-	PKG='' VERSION='' SUITE='' SHA256='' MOVED=()
+	PKG='' VERSION='' SUITE='' SHA256='' MOVED=() WITHOUT=''
 	while IFS='=' read -r key value; do
 		case $key in
 		package) PKG=$value ;;
@@ -74,8 +79,9 @@ load_base() {
 				die "$pin: moved=$value is not two directories" "write moved=FROM TO there"
 			MOVED+=("$value")
 			;;
+		without) WITHOUT=$value ;;
 		''|'#'*) ;;
-		*) die "$pin: unknown key '$key'" "valid keys: package version suite sha256 moved" ;;
+		*) die "$pin: unknown key '$key'" "valid keys: package version suite sha256 moved without" ;;
 		esac
 	done < "$TOP/$pin"
 
@@ -92,6 +98,16 @@ load_base() {
 
 has_sha256() {
 	[[ -f $1 ]] && sha256sum --status -c - <<< "$2  $1"
+}
+
+# private_number KVM.H: give the capability its private number there.
+private_number() {
+	local cap=KVM_CAP_NESTED_HYPERV_HCALL_RELAY
+
+	! grep -qx "#define $cap $PRIVATE_NUMBER" "$1" || return 0
+	sed -i "s/^#define $cap .*/#define $cap $PRIVATE_NUMBER/" "$1"
+	grep -qx "#define $cap $PRIVATE_NUMBER" "$1" ||
+		die "$1 does not define $cap" "the series has to"
 }
 
 # need_disk GB DIR: DIR need not exist yet.

@@ -188,6 +188,8 @@ load_base
 [[ -f $STATE ]] || die "there is no build/$BASE/linux" "run: make tree"
 lock
 load_state
+# A new base has no series yet.
+[[ $STATE_HASH != none || $(list_patches "$TOP") ]] || STATE_HASH=$(hash_inputs "$TOP")
 [[ $STATE_DEB == "$SHA256" && $STATE_HASH == "$(hash_inputs "$TOP")" ]] ||
 	die "diverged: the series or overlay changed since build/$BASE/linux was made" \
 	    "undo that, or keep the work there on a branch, make tree FORCE=1, cherry-pick it"

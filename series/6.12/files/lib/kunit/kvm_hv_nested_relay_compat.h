@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What kvm_hv_nested_relay_test.c uses of later kernels, in terms of 6.12.  The
+ * Makefile forces it on that file, and on no other.
+ */
+#ifndef __KVM_HV_NESTED_RELAY_TEST_COMPAT_H__
+#define __KVM_HV_NESTED_RELAY_TEST_COMPAT_H__
+
+#include <kunit/test.h>
+
+/* RIP is behind the general purpose registers here, and is one of NR_VCPU_REGS. */
+#define NR_VCPU_GENERAL_PURPOSE_REGS	VCPU_REGS_RIP
+
+/* Generators of parameters don't get the test here; these don't use it. */
+#define control_bit_gen_params(test, prev, desc)	control_bit_gen_params(prev, desc)
+#define upper_half_gen_params(test, prev, desc)		upper_half_gen_params(prev, desc)
+#define gpa_bit_gen_params(test, prev, desc)		gpa_bit_gen_params(prev, desc)
+#define unknown_bit_gen_params(test, prev, desc)	unknown_bit_gen_params(prev, desc)
+#define flag_gen_params(test, prev, desc)		flag_gen_params(prev, desc)
+#define extra_arg_gen_params(test, prev, desc)		extra_arg_gen_params(prev, desc)
+
+/* A warning that is meant to be would look like any other. */
+#define kunit_warning_suppress(test)					\
+	kunit_skip(test, "6.12 can't suppress warnings");		\
+	if (1)
+#define KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, count)	((void)(count))
+
+#endif /* __KVM_HV_NESTED_RELAY_TEST_COMPAT_H__ */
