@@ -90,6 +90,14 @@ bench: tree ## measure what the relay costs, in instructions per call, on both v
 bench-check: tree ## the same, and fail if a figure is not that of bench/reference.json
 	@bench/bench.sh --check
 
+.PHONY: deb
+deb: tree ## build a Debian package of KVM's modules with the relay, for DKMS
+	@scripts/deb.sh
+
+.PHONY: test-deb
+test-deb: deb ## install, boot and remove it with Debian's own kernel, on both vendors
+	@scripts/test-deb.sh
+
 .PHONY: clean
 clean: ## remove what was built, but keep build/<base>/linux and its edits
 	@rm -rf build/*/linux/o-*

@@ -108,10 +108,11 @@ make_initramfs() {
 	echo "$nonce" >"$work/root/lab/nonce"
 	gcc -static -O2 -Wall -Wextra -Werror -o "$work/root/init" "$TOP/lab/init.c" ||
 		die "lab/init.c does not compile" "run 'make setup' for a static C library"
-	# A program that is not there is left out: its step then fails, the others run.
-	awk '$1 == "test" { print $4 }' "$work/root/lab/manifest" | sort -u | while read -r program; do
-		if [ -x "$bindir/$program" ]; then
-			cp -- "$bindir/$program" "$work/root/lab/tests/"
+	# A program or module that is not there is left out: its step then fails, the others run.
+	awk '$1 == "test" { print $4 } $1 == "insmod" { print $2 }' "$work/root/lab/manifest" |
+		sort -u | while read -r program; do
+		if [ -f "$bindir/$program" ]; then
+			(cd "$bindir" && cp --parents -- "$program" "$work/root/lab/tests/")
 		else
 			say "$name: no program $bindir/$program: its test will fail" >&2
 		fi

@@ -8,6 +8,8 @@
  *	write PATH VALUE			write a value, e.g. enable a tracepoint
  *	cat PATH				report a file, e.g. the trace buffer
  *	hex PATH				report a file of any bytes and size
+ *	insmod FILE [PARAMETER...]		load a module of /lab/tests
+ *	rmmod NAME				unload one
  *
  * Result channel, one record per line; a step is known by its number, from 1:
  *
@@ -40,6 +42,7 @@
 #include <sys/pidfd.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -161,6 +164,11 @@ static void report_first_line(const char *key, const char *path, const char *pre
 	fclose(f);
 }
 
+static void report_kvm(void)
+{
+	report("fact kvm %s", access("/dev/kvm", R_OK | W_OK) ? "absent" : "present");
+}
+
 static void report_facts(void)
 {
 	report_first_line("version", "/proc/version", "");
@@ -171,7 +179,7 @@ static void report_facts(void)
 	report_first_line("kvm_amd.nested", "/sys/module/kvm_amd/parameters/nested", "");
 	report_first_line("kvm_intel.ept", "/sys/module/kvm_intel/parameters/ept", "");
 	report_first_line("kvm_intel.nested", "/sys/module/kvm_intel/parameters/nested", "");
-	report("fact kvm %s", access("/dev/kvm", R_OK | W_OK) ? "absent" : "present");
+	report_kvm();
 	report("fact seconds_to_init %.1f", now());
 }
 
@@ -384,6 +392,32 @@ static void hex_file(int step, const char *path)
 		fclose(f);
 }
 
+static void load_module(int step, char **argv)
+{
+	int fd = open(argv[0], O_RDONLY | O_CLOEXEC);
+	char parameters[MAX_LINE] = "";
+	double start = now();
+	bool good;
+
+	for (char **word = argv + 1; *word; word++) {
+		strcat(parameters, *word);
+		strcat(parameters, " ");
+	}
+	good = fd >= 0 && !syscall(SYS_finit_module, fd, parameters, 0);
+	end_of_file_step(step, good, argv[0], start);
+	if (fd >= 0)
+		close(fd);
+	report_kvm();
+}
+
+static void unload_module(int step, const char *name)
+{
+	double start = now();
+	bool good = !syscall(SYS_delete_module, name, O_NONBLOCK);
+
+	end_of_file_step(step, good, name, start);
+}
+
 static void run_step(int step, char *line)
 {
 	char *argv[MAX_ARGS + 1] = { NULL };
@@ -401,6 +435,10 @@ static void run_step(int step, char *line)
 		cat_file(step, argv[1]);
 	else if (argc == 2 && !strcmp(argv[0], "hex"))
 		hex_file(step, argv[1]);
+	else if (argc >= 2 && !strcmp(argv[0], "insmod"))
+		load_module(step, argv + 1);
+	else if (argc == 2 && !strcmp(argv[0], "rmmod"))
+		unload_module(step, argv[1]);
 	else
 		report("end %d error not a manifest line", step);
 }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Build KVM selftests of build/<base>/linux, static and out of tree, into
-# build/<base>/lab/selftests/: those that lab/plan names, or TESTS="name...".
+# build/<base>/lab/selftests/: those that lab/plan names, or TESTS="name...". With
+# PRIVATE=1, for the capability's number in "make deb", into selftests-private/.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -12,9 +13,10 @@ load_base
 lock
 
 dir=$LINUX/tools/testing/selftests/kvm
-obj=$LINUX/o-selftests
-out=$BUILD/lab/selftests
-log=$BUILD/lab/selftests.log
+suffix=${PRIVATE:+-private}
+obj=$LINUX/o-selftests$suffix
+out=$BUILD/lab/selftests$suffix
+log=$out.log
 mkdir -p "$obj/kvm" "$out"
 
 # Where a test is in Makefile.kvm, below $dir and $obj/kvm.
@@ -39,7 +41,8 @@ planned_tests() {
 }
 
 headers() {
-	make -C "$LINUX" O=o-selftests -j"$(nproc)" HOSTCC="ccache gcc" headers_install
+	make -C "$LINUX" O="${obj##*/}" -j"$(nproc)" HOSTCC="ccache gcc" headers_install &&
+	{ [[ ! $suffix ]] || private_number "$obj/usr/include/linux/kvm.h"; }
 }
 
 build() {
@@ -75,4 +78,4 @@ for path in "${tests[@]}"; do
 	strip -o "$new.new" "$obj/kvm/$path"
 	mv "$new.new" "$new"
 done
-say "selftests: build/$BASE/lab/selftests"
+say "selftests: ${out#"$TOP"/}"

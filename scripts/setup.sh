@@ -6,6 +6,7 @@
 # coreutils and apt.
 
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/apt.sh"
 
 # For make check: sparse, from the source package of another suite. SPARSE of
 # lib.sh is named for the version.
@@ -47,6 +48,9 @@ packages() {
 	isolinux syslinux-common	# their boot loader
 	xorriso				# their boot medium
 	lcov busybox-static		# make coverage
+	dpkg-dev debhelper dh-dkms	# make deb
+	lintian				# the same
+	pahole				# make test-deb: DKMS, for Debian's kernel
 	LIST
 }
 
@@ -79,62 +83,6 @@ install_packages() {
 		die "apt-get update failed" "see $CACHE/install.log, then run make setup again"
 	logged "$CACHE/install.log" "${root[@]}" -y --no-install-recommends install "${missing[@]}" ||
 		die "apt-get install failed" "see $CACHE/install.log, then run make setup again"
-}
-
-# apt with nothing of the machine's own state: apt verifies the download against
-# Debian's keyring, and the machine's sources and lists stay as they are.
-private_apt() {
-	local cmd=$1
-
-	shift
-	# As root, apt would drop to a user that cannot read $APT.
-	"$cmd" -qq -o APT::Sandbox::User=root \
-		-o Dir::Etc::sourcelist="$APT/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
-		-o Dir::State::lists="$APT/lists" -o Dir::State::status=/dev/null \
-		-o Dir::Cache="$APT/cache" "$@"
-}
-
-private_dir() {
-	mkdir -p "$CACHE"
-	APT=$(mktemp -d "$CACHE/apt.XXXXXX")
-	trap 'rm -rf "$APT"' EXIT
-}
-
-# mirrors SUITE: the archives this machine uses, from apt; with no lists here yet,
-# apt first has to look, which needs no root in a private directory. Security
-# updates have an archive of their own.
-mirrors() {
-	local -a own=(-qq -o APT::Sandbox::User=root)
-	local list
-
-	list=$(apt-get "${own[@]}" indextargets --format "\$(REPO_URI)" "Created-By: Packages")
-	if [[ -z $list ]]; then
-		own+=(-o Dir::State::lists="$APT/own")
-		apt-get "${own[@]}" update >&2
-		list=$(apt-get "${own[@]}" indextargets --format "\$(REPO_URI)" "Created-By: Packages")
-	fi
-	awk -v security="$([[ $1 != *-security ]] || echo 1)" \
-		'/security/ == !!security && !seen[$0]++' <<< "$list"
-}
-
-# find_suite TYPE SUITE FILE: update the private lists from the first mirror that
-# has the suite, where TYPE is deb or deb-src and FILE is what is wanted from it.
-find_suite() {
-	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg uri
-
-	mkdir -p "$APT/lists/partial" "$APT/own/partial" "$APT/cache/archives/partial"
-	while read -r uri; do
-		[[ $uri ]] || continue
-		printf '%s [arch=amd64 signed-by=%s] %s %s main\n' \
-			"$1" "$keyring" "$uri" "$2" > "$APT/sources.list"
-		# Without Error-Mode a stale or missing index is only a warning.
-		private_apt apt-get -o APT::Update::Error-Mode=any update >> "$APT/log" 2>&1 &&
-			return
-	done < <(mirrors "$2" 2>> "$APT/log")
-
-	die "no mirror of this machine serves $2 ($(grep -m 1 '^E:' "$APT/log" || echo 'apt knows none'))" \
-	    "check the network and /etc/apt, or put $3 into $CACHE"
 }
 
 # The pinned version is not to be had: say which one is.

@@ -1,0 +1,322 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# test-deb.sh [install|boot]
+#
+# Test the package of "make deb" with Debian's own kernel.
+#
+#   install  in a copy of this machine's root, which nothing gets out of (an overlay
+#            in a mount namespace): what the package refuses, its build by DKMS
+#            against Debian's headers, and its removal
+#   boot     Debian's kernel in the emulated hosts: the selftests on the modules so
+#            built, then on the kernel's own, where they must skip
+#
+# Both, if there is no argument.  build/<base>/test-deb/ gets results.ktap.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/apt.sh"
+
+what=${1:-all}
+case $what in
+install|boot|all) ;;
+*) die "test-deb.sh: unknown argument $1" "use install, boot or nothing" ;;
+esac
+
+need unshare chroot depmod modinfo xz dpkg-deb
+load_base
+upstream=${VERSION%%-*}
+kernel=$upstream+deb12-cloud-amd64
+version=$upstream+relay$DEB_RELEASE
+package=kvm-hyperv-nested-relay-dkms
+deb=$BUILD/deb/${package}_${version}_amd64.deb
+debs=$CACHE/debs-$VERSION
+out=$BUILD/test-deb
+bin=$out/bin
+modules=usr/lib/modules/$kernel
+[[ -f $deb ]] || die "there is no ${deb#"$TOP"/}" "run: make deb BASE=$BASE"
+
+# Debian's kernel, its headers and DKMS, as apt verified them when it got them.
+fetch() {
+	local -a kernel_debs=("linux-image-$kernel" "linux-headers-$kernel" \
+			      "linux-headers-$upstream+deb12-common" "linux-kbuild-$upstream+deb12")
+
+	if [[ -f $debs/SHA256SUMS ]] && (cd "$debs" && sha256sum --status -c SHA256SUMS); then
+		return
+	fi
+	private_dir
+	mkdir -p "$APT/debs"
+	say "test-deb: downloading Debian's kernel $kernel, its headers, and DKMS"
+	find_suite deb "$SUITE" "linux-image-$kernel"
+	(cd "$APT/debs" && private_apt apt-get download "${kernel_debs[@]/%/=$VERSION}") ||
+		die "Debian's kernel $VERSION is not to be had (see above)" "run it again, or pin a newer base"
+	find_suite deb bookworm dkms
+	(cd "$APT/debs" && private_apt apt-get download dkms) ||
+		die "DKMS is not to be had (see above)" "run it again"
+	(cd "$APT/debs" && sha256sum -- *.deb > SHA256SUMS)
+	rm -rf "$debs"
+	mv "$APT/debs" "$debs"
+}
+
+# root COMMAND...: run it in the copy. /sys is empty there; /proc is, too, with PROC=.
+# shellcheck disable=SC2016
+root() {
+	local -a enter=(unshare -m)
+
+	((!EUID)) || enter=(unshare -rm)
+	"${enter[@]}" bash -c '
+		set -e
+		root=$1 proc=$2
+		shift 2
+		mount -t overlay -o "lowerdir=/,upperdir=$root.upper,workdir=$root.work" overlay "$root"
+		mount --rbind /dev "$root/dev"
+		[[ ! $proc ]] || mount --rbind /proc "$root/proc"
+		exec chroot "$root" env -i PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
+			LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"' root "$out/root" "${PROC-1}" "$@"
+}
+
+number=0 failed=0
+
+# result WHAT COMMAND...
+result() {
+	local what=$1
+
+	shift
+	((number += 1))
+	if "$@" > "$out/log" 2>&1; then
+		say "ok $number deb: $what"
+	else
+		failed=1
+		sed 's/^/# | /' "$out/log" | tail -n 20
+		say "not ok $number deb: $what"
+	fi
+	cat "$out/log" >> "$out/install.log"
+} >> "$out/install.ktap"
+
+# refused WORDS: one line of the package's, with these words, and nothing installed.
+refused() {
+	local words=$1 log=$out/refusal
+
+	! PROC='' root dpkg -i "/tmp/${deb##*/}" > "$log" 2>&1 || return
+	cat "$log"
+	[[ $(grep -c '^kvm-hyperv-nested-relay: .*; ' "$log") == 1 ]] &&
+	grep -q "^kvm-hyperv-nested-relay: .*$words.*; " "$log" &&
+	[[ ! -e $out/root.upper/usr/sbin/kvm-hyperv-nested-relay ]]
+}
+
+# Not installed: the copy needs neither an initramfs nor a boot loader.
+unpack() {
+	local name
+
+	for name; do
+		root sh -c "dpkg-deb --fsys-tarfile '/tmp/debs/$name' | tar -x --keep-directory-symlink -C /" ||
+			die "$name can't be unpacked" "see above"
+	done
+}
+
+# What modprobe would load.
+module_of() {
+	root modinfo -k "$kernel" -F "$2" "$1"
+}
+
+installed() {
+	local name
+
+	for name in kvm kvm-intel kvm-amd; do
+		module_of "$name" filename
+		[[ $(module_of "$name" filename) == */updates/dkms/"$name".ko* ]] || return
+	done
+	[[ $(module_of kvm version) == "$version" ]]
+}
+
+removed() {
+	local name
+
+	for name in kvm kvm-intel kvm-amd; do
+		module_of "$name" filename
+		[[ $(module_of "$name" filename) == */kernel/arch/x86/kvm/"$name".ko* ]] || return
+	done
+	[[ -z $(module_of kvm version) && ! -e $out/root.upper/usr/src/kvm-hyperv-nested-relay-$version &&
+	   -z $(find "$out/root.upper/$modules/updates" -name '*.ko*' 2>/dev/null) ]]
+}
+
+# Secure Boot as the kernel shows it, in the copy, and a mokutil with this answer.
+# shellcheck disable=SC2016
+secure_boot() {
+	local dir=$out/root.upper/sys/firmware/efi/efivars
+
+	mkdir -p "$dir" "$out/root.upper/usr/local/sbin" "$out/root.upper/var/lib/dkms"
+	printf '\6\0\0\0\1' > "$dir/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+	touch "$out/root.upper/var/lib/dkms/mok.pub"
+	printf '#!/bin/sh\necho "$2 is %s"\n' "$1" > "$out/root.upper/usr/local/sbin/mokutil"
+	chmod +x "$out/root.upper/usr/local/sbin/mokutil"
+}
+
+# A process with a VM, as /proc shows it.
+vm() {
+	mkdir -p "$out/root.upper/proc/4242/fd"
+	ln -s anon_inode:kvm-vm "$out/root.upper/proc/4242/fd/9"
+	echo qemu-system-x86 > "$out/root.upper/proc/4242/comm"
+}
+
+take_modules() {
+	local name file
+
+	rm -rf "$bin"
+	mkdir -p "$bin"/{relay,stock}
+	for name in kvm kvm-intel kvm-amd; do
+		for file in "$out/root.upper/$modules/updates/dkms/$name".ko*; do
+			cp "$file" "$bin/relay/"
+		done
+		cp "$out/root.upper/$modules/kernel/arch/x86/kvm/$name.ko.xz" "$bin/stock/"
+	done
+	cp "$out/root.upper/$modules/kernel/virt/lib/irqbypass.ko.xz" "$bin/stock/"
+	find "$bin" -name '*.xz' -exec xz -d {} +
+	cp "$out/root.upper/boot/vmlinuz-$kernel" "$out/vmlinuz"
+}
+
+test_install() {
+	local sys=$out/root.upper/sys proc=$out/root.upper/proc names
+
+	rm -rf "$out"/root* "$out"/install.*
+	mkdir -p "$out"/{root,root.upper/tmp/debs,root.work}
+	cp "$deb" "$out/root.upper/tmp/"
+	cp "$debs"/*.deb "$out/root.upper/tmp/debs/"
+	chmod 1777 "$out/root.upper/tmp"
+	root true || die "this machine can't mount an overlay over its root" "run it as root"
+
+	say "test-deb: installing and removing $package"
+	result "DKMS is installed" root dpkg -i --force-depends /tmp/debs/"$(cd "$debs" && echo dkms_*.deb)"
+	result "no kernel of this version is refused" refused "Linux $upstream, which isn't installed"
+	unpack "$(cd "$debs" && echo linux-image-*.deb)"
+	root depmod "$kernel"
+	result "no headers are refused" refused "headers of Linux $kernel aren't installed"
+	mapfile -t names < <(cd "$debs" && printf '%s\n' linux-{headers,kbuild}-*.deb)
+	unpack "${names[@]}"
+
+	secure_boot "not enrolled"
+	result "Secure Boot without an enrolled key is refused" refused "DKMS's key isn't enrolled"
+	rm "$out/root.upper/var/lib/dkms/mok.pub"
+	result "Secure Boot without a key is refused" refused "no key to sign modules with"
+	secure_boot "already enrolled"
+	vm
+	result "running VMs are refused, by name" refused "VMs are running: 4242 (qemu-system-x86)"
+	rm -rf "${sys:?}"/* "${proc:?}"/* "$out/root.upper/usr/local/sbin/mokutil" "$out/root.upper/var/lib/dkms/mok.pub"
+
+	result "the package is installed" root dpkg -i "/tmp/${deb##*/}"
+	result "modprobe would load the package's modules" installed
+	take_modules
+	result "the package is removed" root dpkg -P "$package"
+	result "modprobe would load the kernel's own modules" removed
+	if ((failed)); then
+		cp "$out"/root.upper/var/lib/dkms/kvm-hyperv-nested-relay/*/build/make.log "$out/" 2>/dev/null || true
+	fi
+	rm -rf "$out"/root*
+}
+
+# One boot: the relay's tests on the package's modules, then on the kernel's own.
+# The tests are those of the base, with the package's number for the capability.
+boot() {
+	local host=$1 vendor=$2 dir=$out/$3 name test
+
+	shift 3
+	mkdir -p "$dir"
+	{
+		echo "insmod stock/irqbypass.ko"
+		echo "insmod relay/kvm.ko"
+		echo "insmod relay/kvm-$vendor.ko"
+		echo "cat /sys/module/kvm/version"
+		for test; do
+			echo "test $((120 * 5)) $test $test"
+		done
+		echo "rmmod kvm_$vendor"
+		echo "rmmod kvm"
+		echo "insmod stock/kvm.ko"
+		echo "insmod stock/kvm-$vendor.ko"
+		for test; do
+			echo "test 120 stock:$test $test"
+		done
+	} > "$dir/manifest"
+	"$TOP/lab/boot.sh" --host "$host" --name "deb/${dir##*/}" --kernel "$out/vmlinuz" --out "$dir" \
+		--bindir "$bin" --manifest "$dir/manifest" --slowdown 4 > "$dir/boot.log" 2>&1 || true
+}
+
+# What boot.sh can't know: which tests must skip, and which must not.
+judge() {
+	local dir=$out/$1 test verdict want good
+
+	shift
+	[[ -f $dir/results.ktap ]] || { say "not ok 0 deb/${dir##*/} boot # $(tail -n 1 "$dir/boot.log")"; return; }
+	grep -vE '^(KTAP version|1\.\.)' "$dir/results.ktap"
+	for test; do
+		for want in pass skip; do
+			[[ $want == pass ]] && good=$test || good=stock:$test
+			verdict=$(awk -F '\t' -v test="$good" '$1 == test { print $2 }' "$dir/verdicts")
+			[[ ${verdict%%,*} == "$want" ]] || printf 'not '
+			say "ok 0 deb/${dir##*/}/$good: $want # ${verdict:-none}"
+		done
+	done
+}
+
+merge() {
+	awk '/^(not )?ok / { sub(/ok [0-9]+/, "ok " ++n) }
+	     { line[NR] = $0 }
+	     END {
+		print "KTAP version 1\n1.." n + 0
+		for (i = 1; i <= NR; i++)
+			print line[i]
+	     }'
+}
+
+all_tests=(hyperv_nested_relay_test hyperv_nested_relay_stress_test hyperv_nested_relay_fuzz)
+
+test_boot() {
+	local test
+
+	[[ -f $out/vmlinuz && -d $bin/relay ]] || die "there are no modules to test" "run: make test-deb"
+	for test in "${all_tests[@]}"; do
+		cp "$BUILD/lab/selftests-private/$test" "$bin/"
+	done
+	rm -rf "$out"/{amd,amd-steady,intel}
+	say "test-deb: booting Debian's $kernel in the emulated hosts"
+	boot intel intel intel "${all_tests[@]}" &
+	boot amd amd amd hyperv_nested_relay_test hyperv_nested_relay_fuzz
+	boot amd-steady amd amd-steady hyperv_nested_relay_stress_test
+	wait
+	{
+		judge intel "${all_tests[@]}"
+		judge amd hyperv_nested_relay_test hyperv_nested_relay_fuzz
+		judge amd-steady hyperv_nested_relay_stress_test
+	} > "$out/boot.ktap"
+}
+
+sum_up() {
+	local kunit=$LINUX/tools/testing/kunit/kunit.py
+	local -a parts=()
+
+	[[ $what == boot ]] || parts+=("$out/install.ktap")
+	[[ $what == install ]] || parts+=("$out/boot.ktap")
+	cat "${parts[@]}" | merge > "$out/results.ktap"
+	grep -E '^(not )?ok ' "$out/results.ktap"
+	PYTHONDONTWRITEBYTECODE=1 python3 "$kunit" parse "$out/results.ktap" < /dev/null > "$out/parse.log" 2>&1 || true
+	awk '/Testing complete/ {
+		for (i = 1; i < NF; i++)
+			n[$i] = $(i + 1) + 0
+		parsed = 1
+	     }
+	     END {
+		failed = n["failed:"] + n["crashed:"] + n["errors:"] + !parsed
+		printf "%d passed, %d failed, %d skipped\n", n["passed:"], failed, n["skipped:"]
+		exit failed || !n["passed:"]
+	     }' "$out/parse.log"
+}
+
+mkdir -p "$out"
+if [[ $what != boot ]]; then
+	fetch
+	test_install
+fi
+if [[ $what != install ]]; then
+	PRIVATE=1 TESTS="${all_tests[*]}" "$TOP/scripts/selftests.sh"
+	test_boot
+fi
+sum_up
