@@ -46,6 +46,8 @@ headers() {
 }
 
 build() {
+	# ccache makes the targets of dependency files relative, and make then knows no such target.
+	find "$obj/kvm" -name '*.d' -exec sed -i "1s,^[./]*${obj##*/}/,$obj/," {} +
 	make -C "$dir" -j"$(nproc)" OUTPUT="$obj/kvm" INSTALL_HDR_PATH="$obj/usr" \
 		KHDR_INCLUDES="-isystem $obj/usr/include" \
 		CC="ccache gcc" LDFLAGS="-static -pthread" "$@"
