@@ -132,7 +132,7 @@ static bool parse_capability(unsigned int *cap)
 		return true;
 
 	errno = 0;
-	value = strtol(text, &end, 10);
+	value = strtol(text, &end, 0);
 	if (errno || *end || value <= 0 || value > INT_MAX) {
 		say("HVRELAY_CAP=%s is not the number of a capability; unset it for %d", text,
 		    DEFAULT_CAPABILITY);

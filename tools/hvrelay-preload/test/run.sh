@@ -100,7 +100,10 @@ result "a single class is enabled alone"
 vmm HVRELAY_CLASSES=signal,post HVRELAY_CAP=300
 check number calls: "create 5" "check 3 300" "enable 3 300 flags 0 args 3 0 0 0" "$other" \
 	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post,signal"
-result "HVRELAY_CAP is the capability's number"
+vmm HVRELAY_CLASSES=post HVRELAY_CAP=0x4f564d52
+check hex calls: "create 5" "check 3 1331055954" "enable 3 1331055954 flags 0 args 1 0 0 0" "$other" \
+	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
+result "HVRELAY_CAP is the capability's number, in hexadecimal if it starts with 0x"
 
 vmm HVRELAY_CLASSES=post FAKE_CHECK=7
 check more calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 1 0 0 0" "$other" \
