@@ -172,6 +172,7 @@ take_modules() {
 	cp "$out/root.upper/$modules/kernel/virt/lib/irqbypass.ko.xz" "$bin/stock/"
 	find "$bin" -name '*.xz' -exec xz -d {} +
 	cp "$out/root.upper/boot/vmlinuz-$kernel" "$out/vmlinuz"
+	(cd "$BUILD/deb" && sha256sum "${deb##*/}") > "$bin/from"
 }
 
 test_install() {
@@ -273,19 +274,21 @@ test_boot() {
 	local test
 
 	[[ -f $out/vmlinuz && -d $bin/relay ]] || die "there are no modules to test" "run: make test-deb"
+	(cd "$BUILD/deb" && sha256sum --status -c "$bin/from") ||
+		die "the modules to test are not of ${deb##*/}" "run: make test-deb"
 	for test in "${all_tests[@]}"; do
 		cp "$BUILD/lab/selftests-private/$test" "$bin/"
 	done
-	rm -rf "$out"/{amd,amd-steady,intel}
+	rm -rf "$out"/{amd,intel}
 	say "test-deb: booting Debian's $kernel in the emulated hosts"
 	boot intel intel intel "${all_tests[@]}" &
-	boot amd amd amd hyperv_nested_relay_test hyperv_nested_relay_fuzz
-	boot amd-steady amd amd-steady hyperv_nested_relay_stress_test
+	# Not amd: this kernel patches its code while it runs, and was seen to die of an int3 that was
+	# gone already in __schedule(), which looks like QEMU's threads.
+	boot amd-steady amd amd "${all_tests[@]}" &
 	wait
 	{
 		judge intel "${all_tests[@]}"
-		judge amd hyperv_nested_relay_test hyperv_nested_relay_fuzz
-		judge amd-steady hyperv_nested_relay_stress_test
+		judge amd "${all_tests[@]}"
 	} > "$out/boot.ktap"
 }
 
