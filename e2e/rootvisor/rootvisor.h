@@ -85,10 +85,46 @@ struct table_pointer {
 	u64 base;
 } __attribute__((packed));
 
-/* In the order of the vendors' entry code, see save and restore there. */
+/* In the order of LOAD_REGS and SAVE_REGS. */
 struct regs {
 	u64 rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
 };
+
+/*
+ * For the vendors' entry code, with RDI pointing to struct regs: all but RAX, which is not always
+ * there. The guest's RDI is loaded last, and is on the stack when the others are saved.
+ */
+#define LOAD_REGS \
+	"	movq	8(%rdi), %rcx\n" \
+	"	movq	16(%rdi), %rdx\n" \
+	"	movq	24(%rdi), %rbx\n" \
+	"	movq	32(%rdi), %rbp\n" \
+	"	movq	40(%rdi), %rsi\n" \
+	"	movq	56(%rdi), %r8\n" \
+	"	movq	64(%rdi), %r9\n" \
+	"	movq	72(%rdi), %r10\n" \
+	"	movq	80(%rdi), %r11\n" \
+	"	movq	88(%rdi), %r12\n" \
+	"	movq	96(%rdi), %r13\n" \
+	"	movq	104(%rdi), %r14\n" \
+	"	movq	112(%rdi), %r15\n" \
+	"	movq	48(%rdi), %rdi\n"
+
+#define SAVE_REGS \
+	"	movq	%rcx, 8(%rdi)\n" \
+	"	movq	%rdx, 16(%rdi)\n" \
+	"	movq	%rbx, 24(%rdi)\n" \
+	"	movq	%rbp, 32(%rdi)\n" \
+	"	movq	%rsi, 40(%rdi)\n" \
+	"	popq	48(%rdi)\n" \
+	"	movq	%r8, 56(%rdi)\n" \
+	"	movq	%r9, 64(%rdi)\n" \
+	"	movq	%r10, 72(%rdi)\n" \
+	"	movq	%r11, 80(%rdi)\n" \
+	"	movq	%r12, 88(%rdi)\n" \
+	"	movq	%r13, 96(%rdi)\n" \
+	"	movq	%r14, 104(%rdi)\n" \
+	"	movq	%r15, 112(%rdi)\n"
 
 /* A table of the nested paging; all levels look alike, up to the bits of the vendor. */
 typedef u64 table_t[PAGE_SIZE / sizeof(u64)];
