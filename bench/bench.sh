@@ -206,7 +206,7 @@ if [ -n "$profile" ]; then
 fi
 figures >"$out/figures"
 awk -v json="$out/figures.json" -f "$TOP/bench/report.awk" "$out/figures" | tee "$out/table.txt"
-awk -f "$TOP/bench/picture.awk" "$out/figures.json" >"$out/cost.svg"
+awk -f "$TOP/bench/json.awk" -f "$TOP/bench/picture.awk" "$out/figures.json" >"$out/cost.svg"
 
 if [ -n "$update" ]; then
 	cp "$out/figures.json" "$TOP/bench/reference.json"
@@ -215,7 +215,7 @@ if [ -n "$update" ]; then
 fi
 if [ -n "$check" ]; then
 	echo
-	awk -v tolerance="$tolerance" -f "$TOP/bench/check.awk" "$reference" "$out/figures.json" ||
+	awk -v tolerance="$tolerance" -f "$TOP/bench/json.awk" -f "$TOP/bench/check.awk" "$reference" "$out/figures.json" ||
 		die "the cost is not that of bench/reference.json" \
 		    "see above; if it is meant to be so, run: bench/bench.sh --update"
 fi

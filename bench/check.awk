@@ -1,20 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # Compare two files of figures, as report.awk writes them:
 #
-#	awk -v tolerance=PERCENT -f check.awk REFERENCE FIGURES
+#	awk -v tolerance=PERCENT -f json.awk -f check.awk REFERENCE FIGURES
 #
 # Fail if a median differs by more than the tolerance, or is in one of them only. Of the
 # reference, only the hosts that were measured count.
-
-function field(name,  text)
-{
-	if (!match($0, "\"" name "\": *(\"[^\"]*\"|[-0-9.]+)"))
-		return ""
-	text = substr($0, RSTART, RLENGTH)
-	sub(/^"[^"]*": */, "", text)
-	gsub(/"/, "", text)
-	return text
-}
 
 field("host") == "" { next }
 

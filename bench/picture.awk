@@ -1,15 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Draw the cost of the hypercalls of figures.json as bars, one scale for all: an SVG.
-
-function field(name,  text)
-{
-	if (!match($0, "\"" name "\": *(\"[^\"]*\"|[-0-9.]+)"))
-		return ""
-	text = substr($0, RSTART, RLENGTH)
-	sub(/^"[^"]*": */, "", text)
-	gsub(/"/, "", text)
-	return text
-}
+#
+#	awk -f json.awk -f picture.awk FIGURES
 
 function text(x, y, anchor, style, what)
 {
