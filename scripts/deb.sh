@@ -5,12 +5,7 @@
 # build/<base>/deb/kvm-hyperv-nested-relay-dkms_VERSION_amd64.deb. dkms/ has what
 # is around the kernel's files, with placeholders.
 
-config() {
-	git -C "$(dirname "$0")/.." config "$1" 2>/dev/null
-}
-user_name=$(config user.name)
-user_email=$(config user.email)
-
+. "$(dirname "$0")/user.sh"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
 

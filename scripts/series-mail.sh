@@ -12,13 +12,7 @@
 # test", if that was a complete run of this very tree, and a line @base@ becomes
 # what the patches apply to.
 
-# lib.sh shuts the user's configuration out.
-config() {
-	git -C "$(dirname "$0")/.." config "$1" 2>/dev/null
-}
-user_name=$(config user.name)
-user_email=$(config user.email)
-
+. "$(dirname "$0")/user.sh"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
 
