@@ -134,7 +134,7 @@ check_programs() {
 	while IFS= read -r line; do
 		check "a splat: $line" [ "$(splats "$line")" = "$line" ]
 	done <<-'EOF'
-		BUG: KASAN: global-out-of-bounds in kvm_hv_nested_relay_keep+0x1/0x2
+		BUG: KASAN: global-out-of-bounds in kvm_hv_nested_relay_begin+0x1/0x2
 		KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]
 		UBSAN: shift-out-of-bounds in arch/x86/kvm/hyperv.c:1:2
 		WARNING: possible circular locking dependency detected

@@ -166,7 +166,7 @@ static void set_call(struct relay_test *relay, u64 control, u64 input)
 
 static bool keep(struct relay_test *relay)
 {
-	return kvm_hv_nested_relay_test_keep(relay->vcpu, relay->authorized);
+	return kvm_hv_nested_relay_test_l0_wants_hcall(relay->vcpu, relay->authorized);
 }
 
 /* As kvm_hv_hypercall() does, for calls of L1 as well. */
@@ -1149,8 +1149,6 @@ static const struct relay_verdict {
 	  { NESTED | POST, BIT_ULL(MAXPHYADDR), INVALID_GPA, KVM_HV_RELAY_NOT_MAPPED } },
 	{ "no nested bit", no_change, POST, L2_GPA,
 	  { POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_NO_NESTED_BIT } },
-	{ "mask cleared", clear_mask, NESTED | POST, L2_GPA,
-	  { NESTED | POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_NOT_SELECTED } },
 	{ "other class selected", select_signal, NESTED | POST, L2_GPA,
 	  { NESTED | POST, L2_GPA, INVALID_GPA, KVM_HV_RELAY_NOT_SELECTED } },
 	{ "another code", no_change, NESTED | 0x5e, L2_GPA,
@@ -1215,6 +1213,34 @@ static void traced_input_is_that_of_the_mode(struct kunit *test)
 	set_call(relay, NESTED | POST, 0xfedcba9876543210ULL);
 	KUNIT_EXPECT_FALSE(test, keep(relay));
 	KUNIT_EXPECT_EQ(test, relay->event.l2_input, 0xfedcba9876543210ULL);
+}
+
+static void nothing_is_traced_with_the_relay_off(struct kunit *test)
+{
+	struct relay_test *relay = test->priv;
+
+	add_probe(test);
+	set_mask(relay, 0);
+	assert_reflected(test, NESTED | POST, L2_GPA);
+	KUNIT_EXPECT_EQ(test, relay->events, 0);
+}
+
+/* L0 keeps it, but for reasons that aren't the relay's. */
+static void flush_of_l2_is_not_traced(struct kunit *test)
+{
+	struct relay_test *relay = test->priv;
+
+	add_probe(test);
+	to_hv_vcpu(relay->vcpu)->cpuid_cache.nested_eax = BIT(17);
+	set_call(relay, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, L2_GPA);
+	KUNIT_EXPECT_TRUE(test, keep(relay));
+	KUNIT_EXPECT_FALSE(test, kvm_hv_nested_relay_kept(relay->vcpu));
+	KUNIT_EXPECT_EQ(test, relay->events, 0);
+
+	/* Without L1's consent it is a call like any other. */
+	relay->authorized = false;
+	KUNIT_EXPECT_FALSE(test, keep(relay));
+	KUNIT_EXPECT_EQ(test, relay->events, 1);
 }
 
 static void call_of_l1_is_not_traced(struct kunit *test)
@@ -1439,6 +1465,8 @@ static struct kunit_case relay_test_cases[] = {
 
 	KUNIT_CASE_PARAM(every_decision_is_traced_once, verdict_gen_params),
 	KUNIT_CASE(traced_input_is_that_of_the_mode),
+	KUNIT_CASE(nothing_is_traced_with_the_relay_off),
+	KUNIT_CASE(flush_of_l2_is_not_traced),
 	KUNIT_CASE(call_of_l1_is_not_traced),
 
 	KUNIT_CASE(all_classes_are_reported_with_nested),

@@ -11,11 +11,10 @@
  *
  * There are two steps, in the course of one exit from L2:
  *
- *   kvm_hv_nested_relay_keep()   vendor code asks where the exit goes, by
- *                                kvm_hv_nested_l0_wants_hcall().  This is the
- *                                one place where the decision is taken.
- *   kvm_hv_nested_relay_begin()  kvm_hv_hypercall() starts on a call that was
- *                                kept.  Consumes the decision.
+ *   kvm_hv_nested_l0_wants_hcall()  vendor code asks where the exit goes.  This
+ *                                   is the one place where the decision is taken.
+ *   kvm_hv_nested_relay_begin()     kvm_hv_hypercall() starts on a call that was
+ *                                   kept.  Consumes the decision.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -160,21 +159,27 @@ kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool is_64_bit,
 }
 
 /*
- * Decide whether the hypercall that made L2 exit, with @control in the low half
- * of its control word, stays in L0.  @authorized is what vendor code knows:
+ * With the relay on, decode the hypercall that made L2 exit once for all who may
+ * want it, and tell whether it stays in L0.  @direct is what vendor code knows:
  * whether L1 lets this L2 make hypercalls to L0, in the enlightened VMCS/VMCB
  * and in the VP assist page.
  *
- * If so, handling the exit is bound to end up in kvm_hv_nested_relay_begin(),
- * no matter what userspace or other vCPUs change in the meantime.
+ * If the call is kept to be relayed, handling the exit is bound to end up in
+ * kvm_hv_nested_relay_begin(), no matter what userspace or other vCPUs change in
+ * the meantime.
  */
-static bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control,
-				     bool is_64_bit, bool authorized)
+bool __kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 {
+	bool is_64_bit = kvm_hv_nested_relay_is_64_bit(vcpu);
+	u32 control = kvm_hv_nested_relay_control(vcpu, is_64_bit);
 	enum kvm_hv_nested_relay_verdict verdict;
 
-	verdict = kvm_hv_nested_relay_decide(vcpu, control, is_64_bit, authorized);
+	verdict = kvm_hv_nested_relay_decide(vcpu, control, is_64_bit, direct);
 	if (verdict == KVM_HV_RELAY_KEPT)
+		return true;
+
+	if (direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
+	    kvm_hv_is_tlb_flush_code(control))
 		return true;
 
 	if (trace_kvm_hv_nested_relay_enabled())
@@ -182,17 +187,6 @@ static bool kvm_hv_nested_relay_keep(struct kvm_vcpu *vcpu, u32 control,
 					  kvm_hv_nested_relay_input(vcpu, is_64_bit),
 					  INVALID_GPA, verdict);
 	return false;
-}
-
-/* With the relay on, decode the hypercall once for all who may want it. */
-bool __kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
-{
-	bool is_64_bit = kvm_hv_nested_relay_is_64_bit(vcpu);
-	u32 control = kvm_hv_nested_relay_control(vcpu, is_64_bit);
-
-	return (direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
-		kvm_hv_is_tlb_flush_code(control)) ||
-	       kvm_hv_nested_relay_keep(vcpu, control, is_64_bit, direct);
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvm_hv_nested_l0_wants_hcall);
 
@@ -311,13 +305,4 @@ bool kvm_hv_nested_relay_test_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 	return kvm_hv_nested_l0_wants_hcall(vcpu, direct);
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_l0_wants_hcall);
-
-bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized)
-{
-	bool is_64_bit = kvm_hv_nested_relay_is_64_bit(vcpu);
-
-	return kvm_hv_nested_relay_keep(vcpu, kvm_hv_nested_relay_control(vcpu, is_64_bit),
-					is_64_bit, authorized);
-}
-EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_test_keep);
 #endif

@@ -64,7 +64,6 @@ int kvm_hv_nested_relay_get_cpl(struct kvm_vcpu *vcpu);
 bool kvm_hv_nested_relay_is_xen(struct kvm *kvm);
 gpa_t kvm_hv_nested_relay_walk(struct kvm_vcpu *vcpu, gpa_t l2_gpa);
 bool kvm_hv_nested_relay_is_nested_enabled(void);
-bool kvm_hv_nested_relay_test_keep(struct kvm_vcpu *vcpu, bool authorized);
 bool kvm_hv_nested_relay_test_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct);
 #endif
 #else /* CONFIG_KVM_HYPERV */
