@@ -54,17 +54,14 @@ static const struct kvm_hv_nested_relay_class kvm_hv_nested_relay_classes[] = {
 	},
 };
 
-/* Find the class that @code belongs to, NULL unless @mask has it selected. */
 static const struct kvm_hv_nested_relay_class *
-kvm_hv_nested_relay_find_class(u16 code, u32 mask)
+kvm_hv_nested_relay_find_class(u16 code)
 {
-	const struct kvm_hv_nested_relay_class *class;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(kvm_hv_nested_relay_classes); i++) {
-		class = &kvm_hv_nested_relay_classes[i];
-		if (class->code == code)
-			return class->bit & mask ? class : NULL;
+		if (kvm_hv_nested_relay_classes[i].code == code)
+			return &kvm_hv_nested_relay_classes[i];
 	}
 
 	return NULL;
@@ -139,9 +136,9 @@ kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool is_64_bit,
 	if (!(control & HV_HYPERCALL_NESTED))
 		return KVM_HV_RELAY_NO_NESTED_BIT;
 
-	class = kvm_hv_nested_relay_find_class(control,
-					       READ_ONCE(to_kvm_hv(vcpu->kvm)->nested_relay_mask));
-	if (!class)
+	class = kvm_hv_nested_relay_find_class(control);
+	if (!class ||
+	    !(READ_ONCE(to_kvm_hv(vcpu->kvm)->nested_relay_mask) & class->bit))
 		return KVM_HV_RELAY_NOT_SELECTED;
 
 	if (!authorized)
