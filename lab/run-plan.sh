@@ -78,7 +78,7 @@ read_plan() {
 }
 
 build_what_rows_need() {
-	local name kernels='' programs='' args
+	local name kernels='' programs='' l2='' args
 
 	for name in "${rows[@]}"; do
 		case ${expect[$name]} in
@@ -90,7 +90,7 @@ build_what_rows_need() {
 		fi
 		kernels+="--source ${source[$name]} --config ${config[$name]}"$'\n'
 		case ${expect[$name]} in
-		e2e) kernels+="--source pristine --config e2e-l2"$'\n' ;;
+		e2e) l2=yes ;;
 		selfcheck | kunit) ;;
 		*) programs+=" ${tests[$name]}" ;;
 		esac
@@ -98,6 +98,7 @@ build_what_rows_need() {
 	while read -ra args; do
 		[ ${#args[@]} -eq 0 ] || "$TOP/scripts/kernel.sh" "${args[@]}" </dev/null
 	done < <(sort -u <<<"${kernels%$'\n'}")
+	[ -z "$l2" ] || build_l2_kernel
 	programs=$(tr ' ' '\n' <<<"$programs" | sed '/^kunit:/d' | sort -u | xargs)
 	if [ -n "$programs" ]; then
 		TESTS=$programs "$TOP/scripts/selftests.sh"
@@ -166,7 +167,7 @@ boot_row() {
 	fi
 	if [ "${expect[$name]}" = e2e ]; then
 		"$TOP/e2e/run.sh" --host "${host[$name]}" --name "$name" --out "$dir" --kernel "$kernel" \
-			--l2-kernel "$BUILD/lab/pristine-e2e-l2/bzImage" --scenarios "${tests[$name]}"
+			--l2-kernel "$L2_KERNEL" --scenarios "${tests[$name]}"
 		return
 	fi
 	args=(--host "${host[$name]}" --name "$name" --out "$dir" --kernel "$kernel"

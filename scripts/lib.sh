@@ -24,6 +24,10 @@ STATE=$LINUX/.git/hyperv-nested-relay
 # getting another meaning upstream. The review series has the next free one.
 PRIVATE_NUMBER=0x4f564d52
 DEB_RELEASE=1
+# L2 of the end-to-end run is of this base, whatever L0 is of: as a nested root, Linux 6.12
+# posts its messages without the nested bit.
+L2_BASE=7.3
+L2_KERNEL=$TOP/build/$L2_BASE/lab/pristine-e2e-l2/bzImage
 SPARSE=$CACHE/sparse-0.6.5~rc1/sparse
 VMM_DIR=$CACHE/qemu-10.0.2+ds-2+deb13u1~bpo12+1
 
@@ -98,6 +102,10 @@ load_base() {
 
 has_sha256() {
 	[[ -f $1 ]] && sha256sum --status -c - <<< "$2  $1"
+}
+
+build_l2_kernel() {
+	BASE=$L2_BASE "$TOP/scripts/kernel.sh" --source pristine --config e2e-l2
 }
 
 # private_number KVM.H: give the capability its private number there.
