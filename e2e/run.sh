@@ -8,7 +8,7 @@
 usage() {
 	cat <<-EOF2
 		usage: e2e/run.sh --host HOST --kernel BZIMAGE --l2-kernel BZIMAGE --out DIR
-		                  --scenarios "NAME..." [--name NAME]
+		                  --scenarios "NAME..." [--name NAME] [--modules DIR] [--cap NUMBER]
 
 		Runs the scenarios, off, on, post, noauth, child or soak, one after the other in one
 		boot of the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
@@ -16,18 +16,22 @@ usage() {
 		The host's kernel is L0, that of --l2-kernel is L2. The VMM is the QEMU that "make
 		setup" unpacked, with our preload library; L1 is e2e/rootvisor.
 
+		  --modules DIR   load irqbypass.ko, kvm.ko and the vendor's module from there first,
+		                  for a kernel that has KVM as modules
+		  --cap NUMBER    of the capability, for the preload library [that of the series]
+
 		Exit status: 0 if all passed, 1 otherwise.
 	EOF2
 }
 
-host='' kernel='' l2_kernel='' out='' scenarios='' name=''
+host='' kernel='' l2_kernel='' out='' scenarios='' name='' modules='' cap=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
 		usage
 		exit 0
 		;;
-	--host | --kernel | --l2-kernel | --out | --scenarios | --name)
+	--host | --kernel | --l2-kernel | --out | --scenarios | --name | --modules | --cap)
 		[ $# -ge 2 ] || die "$1 needs a value" "see e2e/run.sh --help"
 		option=${1#--}
 		declare "${option//-/_}=$2"
@@ -50,6 +54,7 @@ for scenario in $scenarios; do
 	esac
 done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: scripts/kernel.sh --source pristine --config e2e-l2"
+[ -z "$modules" ] || [ -f "$modules/kvm.ko" ] || die "there is no $modules/kvm.ko" "build the modules first"
 need gcc make objcopy cpio ldd
 
 mkdir -p "$out"
@@ -88,17 +93,23 @@ logged "$out/build.log" make -C "$TOP/tools/hvrelay-preload" O="$work/preload" a
 cp "$work/preload/hvrelay-preload.so" "$vmm/"
 static "$work/bin/scenario" "$TOP/e2e/scenario.c"
 
-for scenario in $scenarios; do
-	echo "test 300 $scenario scenario $scenario"
-done >"$work/manifest"
-
 # The kernel measures the TSC's frequency twice, and KVM compares: where an emulator makes the two
 # differ by more than the tolerance, a vCPU's TSC is taken for 0 by KVM's Hyper-V timers.
+tolerance=tsc_tolerance_ppm=100000
+if [ -n "$modules" ]; then
+	vendor=${host%%-*}
+	cp "$modules"/{irqbypass,kvm,"kvm-$vendor"}.ko "$work/bin/"
+	printf 'insmod %s\n' irqbypass.ko "kvm.ko $tolerance" "kvm-$vendor.ko" >"$work/manifest"
+fi
+for scenario in $scenarios; do
+	echo "test 300 $scenario scenario $scenario $cap"
+done >>"$work/manifest"
+
 boot() {
 	"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "${name:-e2e/$host}" --out "$out" \
 		--bindir "$work/bin" --root "$work/root" --manifest "$work/manifest" --expect pass \
 		--timeout $((300 + 300 * $(wc -w <<<"$scenarios"))) --smp 1 \
-		--append kvm.tsc_tolerance_ppm=100000
+		--append "kvm.$tolerance"
 }
 
 # Why the host did not make it to the end, other than by a splat; empty if it did.

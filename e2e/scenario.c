@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Run one scenario of the end-to-end test, inside L0: start QEMU with rootvisor and Linux, wait for
- * its end, and check what L2, L1 and L0 have on record. "scenario NAME", see scenarios[].
+ * its end, and check what L2, L1 and L0 have on record. "scenario NAME [CAP]", see scenarios[]; CAP is
+ * the capability's number, for the preload library.
  *
  * Prints TAP; "L2|" and "L1|" lines are what these printed, "trace|" lines are L0's trace, "flow|"
  * lines sum up what became of the calls. QEMU and what it needs are in /vmm, see run.sh.
@@ -104,6 +105,7 @@ static struct {
 	int status;
 } vmm;
 static long stat_calls = -1;
+static const char *cap;
 static int cases, failures;
 
 static void check(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -183,6 +185,8 @@ static void exec_vmm(const struct scenario *s, int out)
 		setenv("LD_PRELOAD", VMM "/hvrelay-preload.so", 1);
 		setenv("HVRELAY_CLASSES", s->classes, 1);
 		setenv("HVRELAY_STRICT", "1", 1);
+		if (cap)
+			setenv("HVRELAY_CAP", cap, 1);
 	}
 	dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
@@ -668,13 +672,14 @@ int main(int argc, char **argv)
 	const struct scenario *s = NULL;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (size_t i = 0; argc == 2 && i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+	for (size_t i = 0; (argc == 2 || argc == 3) && i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
 		if (!strcmp(scenarios[i].name, argv[1]))
 			s = &scenarios[i];
 	if (!s) {
 		fprintf(stderr, "error: no such scenario; use off, on, post, noauth, child or soak\n");
 		return 1;
 	}
+	cap = argv[2];
 	printf("TAP version 13\n");
 	start_tracing();
 	if (!run_vmm(s)) {

@@ -9,7 +9,8 @@
 #            in a mount namespace): what the package refuses, its build by DKMS
 #            against Debian's headers, and its removal
 #   boot     Debian's kernel in the emulated hosts: the selftests on the modules so
-#            built, then on the kernel's own, where they must skip
+#            built, then on the kernel's own, where they must skip; and the
+#            end-to-end run on the former
 #
 # Both, if there is no argument.  build/<base>/test-deb/ gets results.ktap.
 
@@ -169,7 +170,7 @@ take_modules() {
 		done
 		cp "$out/root.upper/$modules/kernel/arch/x86/kvm/$name.ko.xz" "$bin/stock/"
 	done
-	cp "$out/root.upper/$modules/kernel/virt/lib/irqbypass.ko.xz" "$bin/stock/"
+	cp "$out/root.upper/$modules/kernel/virt/lib/irqbypass.ko.xz" "$bin/relay/"
 	find "$bin" -name '*.xz' -exec xz -d {} +
 	cp "$out/root.upper/boot/vmlinuz-$kernel" "$out/vmlinuz"
 	(cd "$BUILD/deb" && sha256sum "${deb##*/}") > "$bin/from"
@@ -222,7 +223,7 @@ boot() {
 	shift 3
 	mkdir -p "$dir"
 	{
-		echo "insmod stock/irqbypass.ko"
+		echo "insmod relay/irqbypass.ko"
 		echo "insmod relay/kvm.ko"
 		echo "insmod relay/kvm-$vendor.ko"
 		echo "cat /sys/module/kvm/version"
@@ -241,13 +242,33 @@ boot() {
 		--bindir "$bin" --manifest "$dir/manifest" --slowdown 4 > "$dir/boot.log" 2>&1 || true
 }
 
+# Another boot: QEMU with the preload library, which is told the package's number.
+end_to_end() {
+	local host=$1 dir=$out/e2e-$2
+
+	mkdir -p "$dir"
+	"$TOP/e2e/run.sh" --host "$host" --name "deb/e2e/$2" --kernel "$out/vmlinuz" --modules "$bin/relay" \
+		--cap "$PRIVATE_NUMBER" --l2-kernel "$L2_KERNEL" \
+		--scenarios "$scenarios" --out "$dir" > "$dir/boot.log" 2>&1 || true
+}
+
+results_of() {
+	local dir=$out/$1
+
+	if [[ -f $dir/results.ktap ]]; then
+		grep -vE '^(KTAP version|1\.\.)' "$dir/results.ktap"
+	else
+		say "not ok 0 deb/$1 boot # $(tail -n 1 "$dir/boot.log")"
+		return 1
+	fi
+}
+
 # What boot.sh can't know: which tests must skip, and which must not.
 judge() {
 	local dir=$out/$1 test verdict want good
 
+	results_of "$1" || return 0
 	shift
-	[[ -f $dir/results.ktap ]] || { say "not ok 0 deb/${dir##*/} boot # $(tail -n 1 "$dir/boot.log")"; return; }
-	grep -vE '^(KTAP version|1\.\.)' "$dir/results.ktap"
 	for test; do
 		for want in pass skip; do
 			[[ $want == pass ]] && good=$test || good=stock:$test
@@ -269,6 +290,7 @@ merge() {
 }
 
 all_tests=(hyperv_nested_relay_test hyperv_nested_relay_stress_test hyperv_nested_relay_fuzz)
+scenarios="off on post noauth child soak"
 
 test_boot() {
 	local test
@@ -279,16 +301,24 @@ test_boot() {
 	for test in "${all_tests[@]}"; do
 		cp "$BUILD/lab/selftests-private/$test" "$bin/"
 	done
-	rm -rf "$out"/{amd,intel}
+	rm -rf "$out"/{,e2e-}{amd,intel}
 	say "test-deb: booting Debian's $kernel in the emulated hosts"
-	boot intel intel intel "${all_tests[@]}" &
+	{
+		boot intel intel intel "${all_tests[@]}"
+		end_to_end intel intel
+	} &
 	# Not amd: this kernel patches its code while it runs, and was seen to die of an int3 that was
 	# gone already in __schedule(), which looks like QEMU's threads.
-	boot amd-steady amd amd "${all_tests[@]}" &
+	{
+		boot amd-steady amd amd "${all_tests[@]}"
+		end_to_end amd-steady amd
+	} &
 	wait
 	{
 		judge intel "${all_tests[@]}"
 		judge amd "${all_tests[@]}"
+		results_of e2e-intel || true
+		results_of e2e-amd || true
 	} > "$out/boot.ktap"
 }
 
@@ -320,6 +350,7 @@ if [[ $what != boot ]]; then
 fi
 if [[ $what != install ]]; then
 	PRIVATE=1 TESTS="${all_tests[*]}" "$TOP/scripts/selftests.sh"
+	build_l2_kernel
 	test_boot
 fi
 sum_up
