@@ -33,7 +33,7 @@ usage() {
 
 # The host's second is this many instructions: so many that a batch rarely meets a timer's
 # interrupt.
-ips=400000000
+ips=2000000000
 tolerance=2
 reference=$TOP/bench/reference.json
 
@@ -66,7 +66,7 @@ measure() {
 		done >"$dir/debugger"
 	fi
 	BOCHS_DEBUGGER=${profile:+$dir/debugger} BOCHS_IPS=$ips "$TOP/lab/boot.sh" --host "$1" \
-		--kernel "$BUILD/lab/$2-lab+bench/bzImage" --name "$1/$2" \
+		--kernel "$BUILD/lab/$2-lab+bench/bzImage" --name "$1/$2" --append quiet \
 		--manifest "$dir/manifest" --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1
 }
 

@@ -76,13 +76,14 @@ function call_row(host, what, name,  l1, l0, via)
 		l0 / l1, cell(host, "series", name, "via-l1", "off"), via / l0
 }
 
-# How much more than on the pristine base.
+# How much more than on the pristine base, of the lowest batches: a timer's interrupt or another
+# thread adds to a batch, by chance, and nothing takes from one.
 function more(host, name, path, relay)
 {
 	if (!has(host, "series", name, path, relay))
 		return ""
-	return sprintf("%+.1f", value(host, "series", name, path, relay) - \
-		       value(host, "pristine", name, path, "off"))
+	return sprintf("%+.1f", low[host, "series", name, path, relay] - \
+		       low[host, "pristine", name, path, "off"])
 }
 
 function other_row(host, what, name, path)
@@ -103,7 +104,8 @@ END {
 		write_json()
 	for (h = 1; h <= nhosts; h++) {
 		host = hosts[h]
-		printf "%s%s: instructions per call; median, lowest and highest of %d batches of %d calls\n\n",
+		printf "%s%s: instructions per call; median, lowest and highest of %d batches of %d calls;" \
+			" more: of the lowest\n\n",
 			(h > 1 ? "\n" : ""), host, batches, calls
 		printf "%-26s %22s %22s %8s %22s %7s\n", "hypercall", "from L1", "from L2, relayed", "x L1",
 			"from L2, through L1", "x relayed"
