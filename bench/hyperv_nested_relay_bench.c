@@ -475,6 +475,8 @@ static void scale_l1_main(void *nested, struct hyperv_test_pages *hv)
 		l1.svm = nested;
 
 	hv_l1_init(&l1, &config, scale_caller);
+	/* The library has one current_vp_assist for all vCPUs, which may be another's by now. */
+	((struct hv_vp_assist_page *)hv->vp_assist)->nested_control.features.directhypercall = 1;
 	hv_l1_enter(&l1);
 	__GUEST_ASSERT(false, "L2 exited to L1: 0x%lx", hv_l1_exit_reason(&l1));
 }
@@ -560,10 +562,11 @@ static void run_scale(bool from_l2, int nr_vcpus, u64 nr_calls)
 	for (i = 0; i < nr_vcpus; i++)
 		TEST_ASSERT(!pthread_create(&scale_vcpus[i].thread, NULL, scale_thread,
 					    &scale_vcpus[i]), "pthread_create() failed");
+	for (i = 0; i < nr_vcpus; i++)
+		pthread_join(scale_vcpus[i].thread, NULL);
 	for (i = 0; i < nr_vcpus; i++) {
 		struct scale_vcpu *v = &scale_vcpus[i];
 
-		pthread_join(v->thread, NULL);
 		start = min(start, v->start);
 		end = max(end, v->end);
 		TEST_ASSERT_EQ(read(v->fd, &signals, sizeof(signals)), sizeof(signals));
