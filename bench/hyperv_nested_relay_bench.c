@@ -475,8 +475,6 @@ static void scale_l1_main(void *nested, struct hyperv_test_pages *hv)
 		l1.svm = nested;
 
 	hv_l1_init(&l1, &config, scale_caller);
-	/* The library has one current_vp_assist for all vCPUs, which may be another's by now. */
-	((struct hv_vp_assist_page *)hv->vp_assist)->nested_control.features.directhypercall = 1;
 	hv_l1_enter(&l1);
 	__GUEST_ASSERT(false, "L2 exited to L1: 0x%lx", hv_l1_exit_reason(&l1));
 }

@@ -173,6 +173,7 @@ static inline void __hv_l1_svm_set_mode(struct vmcb_save_area *save,
 static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 {
 	struct hyperv_test_pages *hv = l1->hv;
+	struct hv_vp_assist_page *assist = hv->vp_assist;
 
 	if (!this_cpu_has(X86_FEATURE_VMX)) {
 		struct hv_vmcb_enlightenments *enl = &l1->svm->vmcb->control.hv_enlightenments;
@@ -184,8 +185,8 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 			cfg->direct_vmcs;
 	}
 
-	current_vp_assist->nested_control.features.directhypercall =
-		cfg->direct_assist;
+	/* Not current_vp_assist, which all vCPUs share. */
+	assist->nested_control.features.directhypercall = cfg->direct_assist;
 	if (cfg->no_vp_assist)
 		wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
 	else
