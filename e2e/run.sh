@@ -53,7 +53,7 @@ for scenario in $scenarios; do
 	*) die "no scenario '$scenario'" "give some of: off on post noauth child soak" ;;
 	esac
 done
-[ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: scripts/kernel.sh --source pristine --config e2e-l2"
+[ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: BASE=$L2_BASE scripts/kernel.sh --source pristine --config e2e-l2"
 [ -z "$modules" ] || [ -f "$modules/kvm.ko" ] || die "there is no $modules/kvm.ko" "build the modules first"
 need gcc make objcopy cpio ldd
 

@@ -170,6 +170,7 @@ take_modules() {
 		done
 		cp "$out/root.upper/$modules/kernel/arch/x86/kvm/$name.ko.xz" "$bin/stock/"
 	done
+	# The kernel's own as well, but needed first, and the end-to-end run takes all from one place.
 	cp "$out/root.upper/$modules/kernel/virt/lib/irqbypass.ko.xz" "$bin/relay/"
 	find "$bin" -name '*.xz' -exec xz -d {} +
 	cp "$out/root.upper/boot/vmlinuz-$kernel" "$out/vmlinuz"
