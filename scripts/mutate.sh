@@ -45,8 +45,7 @@ exec 8> "$BUILD/mutate/.lock"
 flock -n 8 || die "another make mutate is running" "wait for it to end"
 worktree "$src" series
 restore() {
-	git -C "$src" checkout -q --detach series
-	git -C "$src" reset -q --hard
+	git -C "$src" checkout -q -f --detach series
 }
 trap restore EXIT
 restore
