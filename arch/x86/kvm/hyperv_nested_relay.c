@@ -239,7 +239,7 @@ u64 kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input)
 
 	hv_vcpu->nested.relay = NULL;
 	if (WARN_ON_ONCE(!is_guest_mode(vcpu)))
-		return HV_STATUS_SUCCESS;
+		return HV_STATUS_OPERATION_DENIED;
 
 	*control &= ~HV_HYPERCALL_NESTED;
 	++vcpu->stat.nested_hv_hypercalls;
@@ -281,8 +281,8 @@ EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_supported);
 
 /*
  * Replace the VM's mask.  Nothing waits for vCPUs that are running: a vCPU
- * looks at the mask once per exit from L2, so that the change takes effect at
- * its next one.
+ * looks at the mask to decide on a hypercall, and not again for one that was
+ * kept.  The change takes effect at its next exit from L2, if not at this one.
  */
 int kvm_hv_nested_relay_enable(struct kvm *kvm, struct kvm_enable_cap *cap)
 {

@@ -752,6 +752,29 @@ TEST_F_TIMEOUT(script, save_restore_everywhere, 600)
 	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
 }
 
+/* What KVM goes by to flush is L1's, and not saved by itself. */
+TEST_F_TIMEOUT(script, tlb_flushes_after_restore, 600)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_FLUSH(L2_A, true), L2_FLUSH(L2_A, false), L2_POST(L2_A),
+		L2_FLUSH(L2_A, true),
+		L2_REFLECTED(L2_B, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE | FAST),
+		L2_FLUSH(L2_A, true),
+	};
+
+	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
+		SKIP(return, "no direct TLB flush");
+
+	self->s.at_stage = save_restore_with_mask_at_stage;
+	self->s.in_exit = save_restore_with_mask;
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+
+	self->s.at_stage = set_nested_state_at_stage;
+	self->s.in_exit = NULL;
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+}
+
 /* The call in flight is completed, others go to L1 until the mask is set. */
 TEST_F(script, restored_without_mask)
 {

@@ -183,9 +183,10 @@ TEST_F(relay, vp_assist_page_disabled_reflects)
 }
 
 /* To KVM, the VP assist page is a use of PV EOI, which KVM's own MSR ends, too. */
-TEST_F(relay, pv_eoi_disabled_reflects)
+TEST_F(relay, pv_eoi_changed_reflects)
 {
 	struct relay_vm *r = &self->r;
+	enum hv_pv_eoi pv_eoi;
 
 	if (kvm_cpu_has(X86_FEATURE_VMX))
 		SKIP(return, "SVM only, there is no eVMCS without the VP assist page");
@@ -193,13 +194,15 @@ TEST_F(relay, pv_eoi_disabled_reflects)
 	relay_vm_set_mask(r, RELAY_ALL);
 	assert_post_delivered(r);
 
-	l1_config.no_pv_eoi = true;
-	l1_apply_config(r);
-	assert_reflected(r, POST, r->msg_gpa);
+	for (pv_eoi = HV_PV_EOI_OFF; pv_eoi <= HV_PV_EOI_BACK; pv_eoi++) {
+		l1_config.pv_eoi = pv_eoi;
+		l1_apply_config(r);
+		assert_reflected(r, POST, r->msg_gpa);
 
-	l1_config.no_pv_eoi = false;
-	l1_apply_config(r);
-	assert_post_delivered(r);
+		l1_config.pv_eoi = HV_PV_EOI_VP_ASSIST;
+		l1_apply_config(r);
+		assert_post_delivered(r);
+	}
 }
 
 /* What L1 said in its VMCB while it was no Hyper-V guest doesn't count. */

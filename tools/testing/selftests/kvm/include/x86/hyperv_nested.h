@@ -35,6 +35,14 @@ enum hv_l2_mode {
 	HV_L2_REAL,
 };
 
+/* What L1 does to PV EOI, by way of which KVM accesses the VP assist page. */
+enum hv_pv_eoi {
+	HV_PV_EOI_VP_ASSIST,	/* nothing, it is in the VP assist page */
+	HV_PV_EOI_OFF,
+	HV_PV_EOI_ELSEWHERE,
+	HV_PV_EOI_BACK,		/* elsewhere, and back to the VP assist page */
+};
+
 /* What L1 is to set up; plain data, so that the host can fill it in. */
 struct hv_l1_config {
 	u64 guest_os_id;	/* HV_X64_MSR_GUEST_OS_ID while L2 runs */
@@ -42,7 +50,7 @@ struct hv_l1_config {
 	bool direct_vmcs;	/* nested_flush_hypercall in the eVMCS/VMCB */
 	bool direct_assist;	/* directhypercall in the VP assist page */
 	bool no_vp_assist;	/* no such page (SVM only, the eVMCS needs it) */
-	bool no_pv_eoi;		/* no PV EOI, and thus no such page either */
+	enum hv_pv_eoi pv_eoi;	/* but for the first, no such page either */
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
 	bool intercept_events;	/* L1 gets interrupts and NMIs that arrive in L2 */
 	bool another;		/* L1 has an L2 already, i.e. is a hypervisor */
@@ -191,8 +199,13 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 		wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
 	else
 		enable_vp_assist(hv->vp_assist_gpa, hv->vp_assist);
-	if (cfg->no_pv_eoi)
+	if (cfg->pv_eoi == HV_PV_EOI_OFF)
 		wrmsr(MSR_KVM_PV_EOI_EN, 0);
+	if (cfg->pv_eoi >= HV_PV_EOI_ELSEWHERE)
+		wrmsr(MSR_KVM_PV_EOI_EN,
+		      (hv->vp_assist_gpa + sizeof(*assist)) | KVM_MSR_ENABLED);
+	if (cfg->pv_eoi == HV_PV_EOI_BACK)
+		wrmsr(MSR_KVM_PV_EOI_EN, hv->vp_assist_gpa | KVM_MSR_ENABLED);
 	wrmsr(HV_X64_MSR_GUEST_OS_ID, cfg->guest_os_id);
 }
 
