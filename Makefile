@@ -10,11 +10,12 @@ TEST ?=#		make run, test, e2e: only this test; mutate: only this fault; check: o
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
 SEED ?=#		make fuzz: where to start, a number; default is a random one
+JOBS ?=#			make run, test, fuzz, e2e, coverage, bench: boots at a time; default is 2
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
 FAULTS ?=#		make check: 1 sees that each check finds a fault made for it
 UPDATE ?=#		make bench: 1 puts figures and picture into bench/
-export BASE CONFIG HOST TEST BY SEED FORCE FAST FAULTS
+export BASE CONFIG HOST TEST BY SEED JOBS FORCE FAST FAULTS
 
 SHELL := /bin/bash
 .NOTPARALLEL:

@@ -13,8 +13,8 @@ usage() {
 		the series and with the pristine base, measures in instructions per call and prints a
 		table per vendor. Leaves in build/$BASE/bench: table.txt, figures.json, cost.svg.
 
-		  --check   compare with bench/reference.json: fail if a figure differs by more than
-		            $tolerance %
+		  --check   measure in one VM instead of three and compare with bench/reference.json:
+		            fail if a figure differs by more than $tolerance %
 		  --update  put the figures and the picture of this run into bench/
 		  --profile instead, print in which functions a relayed call takes more instructions than
 		            one from L1, by tracing one call of each with Bochs' debugger
@@ -161,7 +161,7 @@ while [ $# -gt 0 ]; do
 		usage
 		exit 0
 		;;
-	--check) check=yes ;;
+	--check) check=yes arguments='-m 1' ;;
 	--update) update=yes ;;
 	--scale) scale=yes sources=() ;;
 	--profile) profile=yes arguments='-n 20 -r 1 -m 1 -t' sources=(series) ;;
