@@ -938,6 +938,11 @@ static void enable_xen(struct relay_test *relay)
 	relay->is_xen = true;
 }
 
+static void withdraw_authorization(struct relay_test *relay)
+{
+	relay->authorized = false;
+}
+
 static const struct relay_change {
 	const char *name;
 	void (*change)(struct relay_test *relay);
