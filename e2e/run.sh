@@ -5,12 +5,14 @@
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
+all='off on post noauth child soak'
+
 usage() {
 	cat <<-EOF2
 		usage: e2e/run.sh --host HOST --kernel BZIMAGE --l2-kernel BZIMAGE --out DIR
-		                  --scenarios "NAME..." [--name NAME] [--modules DIR] [--cap NUMBER]
+		                  [--scenarios "NAME..."] [--name NAME] [--modules DIR] [--cap NUMBER]
 
-		Runs the scenarios, off, on, post, noauth, child or soak, one after the other in one
+		Runs the scenarios [$all] one after the other in one
 		boot of the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
 
 		The host's kernel is L0, that of --l2-kernel is L2. The VMM is the QEMU that "make
@@ -24,7 +26,7 @@ usage() {
 	EOF2
 }
 
-host='' kernel='' l2_kernel='' out='' scenarios='' name='' modules='' cap=''
+host='' kernel='' l2_kernel='' out='' scenarios=$all name='' modules='' cap=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
@@ -46,12 +48,9 @@ done
 qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
 [ -n "$out" ] || die "no --out" "name a directory for the results"
-[ -n "$scenarios" ] || die "no --scenarios" "give some of: off on post noauth child soak"
+[ -n "$scenarios" ] || die "no --scenarios" "give some of: $all"
 for scenario in $scenarios; do
-	case $scenario in
-	off | on | post | noauth | child | soak) ;;
-	*) die "no scenario '$scenario'" "give some of: off on post noauth child soak" ;;
-	esac
+	[[ " $all " == *" $scenario "* ]] || die "no scenario '$scenario'" "give some of: $all"
 done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: BASE=$L2_BASE scripts/kernel.sh --source pristine --config e2e-l2"
 [ -z "$modules" ] || [ -f "$modules/kvm.ko" ] || die "there is no $modules/kvm.ko" "build the modules first"

@@ -249,8 +249,7 @@ end_to_end() {
 
 	mkdir -p "$dir"
 	"$TOP/e2e/run.sh" --host "$host" --name "deb/e2e/$2" --kernel "$out/vmlinuz" --modules "$bin/relay" \
-		--cap "$PRIVATE_NUMBER" --l2-kernel "$L2_KERNEL" \
-		--scenarios "$scenarios" --out "$dir" > "$dir/boot.log" 2>&1 || true
+		--cap "$PRIVATE_NUMBER" --l2-kernel "$L2_KERNEL" --out "$dir" > "$dir/boot.log" 2>&1 || true
 }
 
 results_of() {
@@ -291,7 +290,6 @@ merge() {
 }
 
 all_tests=(hyperv_nested_relay_test hyperv_nested_relay_stress_test hyperv_nested_relay_fuzz)
-scenarios="off on post noauth child soak"
 
 test_boot() {
 	local test
