@@ -18,6 +18,9 @@
 #define NR_GATE_CALLS		20000
 #define NR_DELIVERED_CALLS	10000
 
+/* More than happen when L2 is entered. */
+#define NR_FLUSHES		64
+
 /*
  * A thread that opens and closes a gate as fast as it can, while L2 calls.  No
  * matter when a gate changes, a call is handled as a whole, here or there.
@@ -713,10 +716,10 @@ static void save_restore_without_mask(struct script_vm *s)
 	relay_vm_save_restore(&s->r);
 }
 
-static void get_nested_state(struct script_vm *s, struct kvm_nested_state_buf *buf)
+static void get_nested_state(struct kvm_vcpu *vcpu, struct kvm_nested_state_buf *buf)
 {
 	buf->state.size = sizeof(*buf);
-	vcpu_nested_state_get(s->r.vcpu, &buf->state);
+	vcpu_nested_state_get(vcpu, &buf->state);
 }
 
 /* As a VMM does that looks at a VM, with L2's call not completed. */
@@ -724,18 +727,23 @@ static void read_nested_state(struct script_vm *s)
 {
 	struct kvm_nested_state_buf buf;
 
-	get_nested_state(s, &buf);
+	get_nested_state(s->r.vcpu, &buf);
 	TEST_ASSERT(buf.state.flags & KVM_STATE_NESTED_GUEST_MODE, "Not in L2");
 }
 
 /* In place, and everything else stays. */
-static void set_nested_state_at_stage(struct script_vm *s, enum stage stage)
+static void set_nested_state(struct kvm_vcpu *vcpu)
 {
 	struct kvm_nested_state_buf buf;
 
-	vcpu_run_complete_io(s->r.vcpu);
-	get_nested_state(s, &buf);
-	vcpu_nested_state_set(s->r.vcpu, &buf.state);
+	vcpu_run_complete_io(vcpu);
+	get_nested_state(vcpu, &buf);
+	vcpu_nested_state_set(vcpu, &buf.state);
+}
+
+static void set_nested_state_at_stage(struct script_vm *s, enum stage stage)
+{
+	set_nested_state(s->r.vcpu);
 }
 
 TEST_F_TIMEOUT(script, save_restore_everywhere, 600)
@@ -773,6 +781,58 @@ TEST_F_TIMEOUT(script, tlb_flushes_after_restore, 600)
 	self->s.at_stage = set_nested_state_at_stage;
 	self->s.in_exit = NULL;
 	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+}
+
+/*
+ * Let L2 flush the TLBs of @vps, a mask of VPs, NR_FLUSHES times without going to
+ * L1.  Returns how many flushes of any kind its vCPU did meanwhile.
+ */
+static u64 nr_flushes_of(struct relay_vm *r, u64 vps)
+{
+	const u64 input[] = {
+		0, HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES, vps,
+	};
+	u64 nr = -vcpu_get_stat(r->vcpu, tlb_flush);
+
+	memcpy(addr_gpa2hva(r->vm, r->msg_l1_gpa), input, sizeof(input));
+	nr_calls = NR_FLUSHES;
+	relay_vm_call(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa);
+	assert_outcome(r, 0, 0, 0, 0);
+	TEST_ASSERT_EQ(outcomes.success, NR_FLUSHES);
+
+	return nr + vcpu_get_stat(r->vcpu, tlb_flush);
+}
+
+static void assert_flushes_by_vp(struct relay_vm *r)
+{
+	u64 own = nr_flushes_of(r, BIT_ULL(HV_L2_VP_ID));
+	u64 others = nr_flushes_of(r, ~BIT_ULL(HV_L2_VP_ID));
+
+	TEST_ASSERT(own >= NR_FLUSHES && others < NR_FLUSHES,
+		    "%lu flushes for L2's own VP, %lu for others", own, others);
+}
+
+/* The ID of L2's VP comes from L1 too, and decides which vCPUs get flushed. */
+TEST(tlb_flushes_by_vp_after_restore)
+{
+	const char *why_not;
+	struct relay_vm r;
+
+	why_not = relay_vm_create(&r, kvm_cpu_has_tdp());
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
+		SKIP(return, "no direct TLB flush");
+
+	assert_flushes_by_vp(&r);
+
+	relay_vm_save_restore(&r);
+	assert_flushes_by_vp(&r);
+
+	set_nested_state(r.vcpu);
+	assert_flushes_by_vp(&r);
+
+	kvm_vm_free(r.vm);
 }
 
 /* The call in flight is completed, others go to L1 until the mask is set. */

@@ -24,6 +24,10 @@
 /* Input block of HvPostMessage, in bytes. */
 #define HV_POST_MESSAGE_INPUT_SIZE	256
 
+/* What L1 says L2's VM and VP are, if it uses the enlightened VMCS or VMCB. */
+#define HV_L2_VM_ID			1
+#define HV_L2_VP_ID			1
+
 /* L2 has L1's page tables in long mode, and no paging otherwise. */
 enum hv_l2_mode {
 	HV_L2_LONG,		/* 64-bit, CPL 0 */
@@ -241,8 +245,8 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 				PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING);
 		if (cfg->enlightened) {
 			current_evmcs->partition_assist_page = hv->partition_assist_gpa;
-			current_evmcs->hv_vm_id = 1;
-			current_evmcs->hv_vp_id = 1;
+			current_evmcs->hv_vm_id = HV_L2_VM_ID;
+			current_evmcs->hv_vp_id = HV_L2_VP_ID;
 		}
 	} else {
 		struct vmcb *vmcb = l1->svm->vmcb;
@@ -260,8 +264,8 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 						   BIT_ULL(INTERCEPT_NMI);
 		if (cfg->enlightened) {
 			enl->partition_assist_page = hv->partition_assist_gpa;
-			enl->hv_vm_id = 1;
-			enl->hv_vp_id = 1;
+			enl->hv_vm_id = HV_L2_VM_ID;
+			enl->hv_vp_id = HV_L2_VP_ID;
 		}
 	}
 

@@ -346,9 +346,10 @@ static inline void tdp_identity_map_default_memslots(struct kvm_vm *vm)
 }
 
 /* KVM has the same statistics, in the same places, for each of its vCPUs. */
-static inline u64 hv_compat_get_stat(struct kvm_vcpu *vcpu, const char *name)
+static inline u64 hv_compat_get_stat(struct kvm_vcpu *vcpu, const char *name,
+				     u64 *cached_offset)
 {
-	static u64 offset;
+	u64 offset = *cached_offset;
 	int fd = vcpu_get_stats_fd(vcpu);
 	u64 value;
 
@@ -366,6 +367,7 @@ static inline u64 hv_compat_get_stat(struct kvm_vcpu *vcpu, const char *name)
 		}
 		free(descs);
 		TEST_ASSERT(offset, "KVM has no statistic %s", name);
+		*cached_offset = offset;
 	}
 
 	TEST_ASSERT(pread(fd, &value, sizeof(value), offset) == sizeof(value),
@@ -374,7 +376,11 @@ static inline u64 hv_compat_get_stat(struct kvm_vcpu *vcpu, const char *name)
 	return value;
 }
 
-/* One name per program is enough, see the cached offset. */
-#define vcpu_get_stat(vcpu, stat)	hv_compat_get_stat(vcpu, #stat)
+#define vcpu_get_stat(vcpu, stat)				\
+({								\
+	static u64 offset_of_##stat;				\
+								\
+	hv_compat_get_stat(vcpu, #stat, &offset_of_##stat);	\
+})
 
 #endif /* SELFTEST_KVM_HYPERV_NESTED_COMPAT_H */
