@@ -74,7 +74,7 @@ find_recipients() {
 		address=${line%%' ('*}
 		role=${line#"$address ("}
 		case $role in
-		maintainer:*KVM* | reviewer:*KVM*) to_cc+=(--to="$address") ;;
+		maintainer:*KVM* | supporter:*KVM* | reviewer:*KVM*) to_cc+=(--to="$address") ;;
 		*) to_cc+=(--cc="$address") ;;
 		esac
 	done < "$TMP/recipients"
