@@ -20,9 +20,13 @@
 #define extra_arg_gen_params(test, prev, desc)		extra_arg_gen_params(prev, desc)
 
 /* A warning that is meant to be would look like any other. */
-#define kunit_warning_suppress(test)					\
-	kunit_skip(test, "6.12 can't suppress warnings");		\
-	if (1)
+static inline bool kvm_hv_compat_suppress_warnings(struct kunit *test)
+{
+	kunit_skip(test, "6.12 can't suppress warnings");
+	return false;
+}
+
+#define kunit_warning_suppress(test)	while (kvm_hv_compat_suppress_warnings(test))
 #define KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, count)	((void)(count))
 
 #endif /* __KVM_HV_NESTED_RELAY_TEST_COMPAT_H__ */
