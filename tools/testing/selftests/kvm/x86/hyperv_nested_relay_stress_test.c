@@ -1026,7 +1026,7 @@ TEST_F(save_restore, nested_state_before_msrs)
 
 int main(int argc, char *argv[])
 {
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_NESTED_STATE));
+	TEST_REQUIRE(kvm_has_nested());
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_NESTED_HYPERV_HCALL_RELAY));
 
 	return test_harness_run(argc, argv);

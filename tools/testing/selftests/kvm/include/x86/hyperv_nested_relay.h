@@ -193,6 +193,12 @@ struct relay_vm {
 	void (*in_exit)(struct relay_vm *r);
 };
 
+/* Older kernels have KVM_CAP_NESTED_STATE with nested virtualization off, too. */
+static inline bool kvm_has_nested(void)
+{
+	return kvm_cpu_has(X86_FEATURE_VMX) || kvm_cpu_has(X86_FEATURE_SVM);
+}
+
 /* Let L2 execute @gva at CPL 3, with the page tables that it has from L1. */
 static inline void make_user_page(struct kvm_vm *vm, gva_t gva)
 {
@@ -220,7 +226,7 @@ static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_pagi
 	gpa_t msg_gpa;
 	int i;
 
-	if (!kvm_check_cap(KVM_CAP_NESTED_STATE))
+	if (!kvm_has_nested())
 		return "nested virtualization is off";
 	if (kvm_cpu_has(X86_FEATURE_VMX) &&
 	    !kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS))
