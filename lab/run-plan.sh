@@ -58,7 +58,8 @@ read_plan() {
 		wanted=''
 		for test in ${tests[$name]}; do
 			# shellcheck disable=SC2053
-			[[ $test != ${TEST:-*} || " $WITHOUT " == *" $test "* ]] || wanted+=" $test"
+			[[ $test != ${TEST:-*} || " $WITHOUT " == *" $test "* ||
+				" $WITHOUT " == *" ${host[$name]}/$test "* ]] || wanted+=" $test"
 		done
 		tests[$name]=${wanted# }
 		# shellcheck disable=SC2053
@@ -506,7 +507,7 @@ tested=$(what_is_tested)
 build_what_rows_need
 [ -f "$kunit" ] || die "build/$BASE/linux has no kunit.py" "run: make tree"
 say "${#rows[@]} boots, $jobs at a time"
-[ -z "$WITHOUT" ] || say "not in $BASE: $WITHOUT"
+[ -z "$WITHOUT" ] || say "left out on $BASE, see series/$BASE/base: $WITHOUT"
 [ "$group" != fuzz ] || say "seed $seed, $fuzz_seconds s of the hosts' clocks"
 run_rows
 if [ "$group" = run ]; then

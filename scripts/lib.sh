@@ -59,7 +59,8 @@ need() {
 
 # Set PKG, VERSION, SUITE, SHA256, DEB, MOVED and WITHOUT from series/$BASE/base.
 # MOVED is a list of "FROM TO": the base has at TO what the overlay has at FROM.
-# WITHOUT are upstream's tests that lab/plan names but the base doesn't have.
+# WITHOUT are upstream's tests that lab/plan names but the base doesn't have, or
+# not on a host, as HOST/TEST.
 load_base() {
 	local pin=series/$BASE/base key value known
 
