@@ -64,9 +64,8 @@ export PATH=/usr/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 # What checkpatch can't know here: the base is one commit, without history;
 # "make series" adds the Signed-off-by, check_maintainers() looks at new files.
 ignore=MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID,FILE_PATH_CHANGES
-# As elsewhere in trace.h, and in the stubs of KVM's headers; what 6.12 bridges has
-# macros that drop a parameter.
-ignore+=,MACRO_ARG_UNUSED,COMPLEX_MACRO,LINE_SPACING,MACRO_ARG_REUSE,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE
+# As elsewhere in trace.h, and in the stubs of KVM's headers.
+ignore+=,COMPLEX_MACRO,LINE_SPACING,MACRO_ARG_REUSE,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE
 
 # The check functions print findings, one a line, and whatever else.  They get the
 # tree in $tree, kernel.sh's name of it in $kind, the patch as RANGE in $range,

@@ -12,12 +12,12 @@
 #define NR_VCPU_GENERAL_PURPOSE_REGS	VCPU_REGS_RIP
 
 /* Generators of parameters don't get the test here; these don't use it. */
-#define control_bit_gen_params(test, prev, desc)	control_bit_gen_params(prev, desc)
-#define upper_half_gen_params(test, prev, desc)		upper_half_gen_params(prev, desc)
-#define gpa_bit_gen_params(test, prev, desc)		gpa_bit_gen_params(prev, desc)
-#define unknown_bit_gen_params(test, prev, desc)	unknown_bit_gen_params(prev, desc)
-#define flag_gen_params(test, prev, desc)		flag_gen_params(prev, desc)
-#define extra_arg_gen_params(test, prev, desc)		extra_arg_gen_params(prev, desc)
+#define control_bit_gen_params(...)	control_bit_gen_params(const void *prev, char *desc)
+#define upper_half_gen_params(...)	upper_half_gen_params(const void *prev, char *desc)
+#define gpa_bit_gen_params(...)		gpa_bit_gen_params(const void *prev, char *desc)
+#define unknown_bit_gen_params(...)	unknown_bit_gen_params(const void *prev, char *desc)
+#define flag_gen_params(...)		flag_gen_params(const void *prev, char *desc)
+#define extra_arg_gen_params(...)	extra_arg_gen_params(const void *prev, char *desc)
 
 /* A warning that is meant to be would look like any other. */
 static inline bool kvm_hv_compat_suppress_warnings(struct kunit *test)
@@ -27,6 +27,6 @@ static inline bool kvm_hv_compat_suppress_warnings(struct kunit *test)
 }
 
 #define kunit_warning_suppress(test)	while (kvm_hv_compat_suppress_warnings(test))
-#define KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, count)	((void)(count))
+#define KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, count)	((void)(test), (void)(count))
 
 #endif /* __KVM_HV_NESTED_RELAY_TEST_COMPAT_H__ */
