@@ -182,7 +182,7 @@ provoke() {
 finds() {
 	local line
 
-	line=$(tr -d '\r\0' <"$out/$case/console.log" | grep -m 1 -E -- "$1") &&
+	line=$(tr -d '\r\0' <"$out/$case/console.log" | grep -E -- "$1" | sed -n 1p) &&
 		[ "$(splats "$line")" = "$line" ]
 }
 

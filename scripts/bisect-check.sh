@@ -57,7 +57,7 @@ verdict() {
 
 # Why a program skipped as a whole.
 reason() {
-	sed -n "s/^ok [0-9]* .*\/$relay # SKIP *//p" "$1/results.ktap" | head -n 1
+	sed -n "s/^ok [0-9]* .*\/$relay # SKIP *//p;T;q" "$1/results.ktap"
 }
 
 # judge HOST DIR EXPECTED: set cell to a word; the relay's is to skip or to pass.

@@ -244,7 +244,7 @@ check_allmod() {
 
 # Does the patch touch such a file?
 relevant() {
-	printf '%s\n' "${touched[@]}" | grep -qE "$1"
+	grep -qE "$1" < <(printf '%s\n' "${touched[@]}")
 }
 
 # only REGEX FILE...: set files[] to those that match and that the tree has.

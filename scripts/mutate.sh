@@ -62,7 +62,7 @@ noticed() {
 
 	cases=$(sed -n 's/^ \+not ok [0-9]* \(.*\)/\1/p' "$ktap" | sed 's/ *#.*//' | sort -u | some)
 	if [[ -z $cases ]]; then
-		cases=$(sed -n 's/^not ok [0-9]* - \?\(.*\)/\1/p;s/^not ok [0-9]* \(.*\)/\1/p' "$ktap" | sort -u | head -n 1)
+		cases=$(sed -n 's/^not ok [0-9]* - \?\(.*\)/\1/p;s/^not ok [0-9]* \(.*\)/\1/p' "$ktap" | sort -u | sed -n 1p)
 	fi
 	say "$cases"
 }

@@ -108,8 +108,8 @@ addressed() {
 
 	for mail in "$mails"/*.patch; do
 		if [[ $(git mailinfo /dev/null /dev/null < "$mail" | sed -n 's/^Author: //p') != "${me% <*}" ]] ||
-		   ! sed '/^$/q' "$mail" | grep -q '^To: .*@' ||
-		   ! sed '/^$/q' "$mail" | grep -q '[ :]kvm@vger\.kernel\.org'; then
+		   ! grep -q '^To: .*@' <(sed '/^$/q' "$mail") ||
+		   ! grep -q '[ :]kvm@vger\.kernel\.org' <(sed '/^$/q' "$mail"); then
 			echo "${mail##*/} lacks From, To or the list"
 			return 1
 		fi
