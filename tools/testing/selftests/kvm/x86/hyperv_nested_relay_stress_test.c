@@ -835,6 +835,113 @@ TEST(tlb_flushes_by_vp_after_restore)
 	kvm_vm_free(r.vm);
 }
 
+/*
+ * Two vCPUs, each in an L2.  They take turns, as the library's L1 has globals for
+ * what it runs.
+ */
+FIXTURE(two_vcpus) {
+	struct relay_vm r, other;
+};
+
+FIXTURE_VARIANT(two_vcpus) {
+	bool other_vm;
+};
+
+FIXTURE_VARIANT_ADD(two_vcpus, one_l2_vm) {
+	.other_vm = false,
+};
+
+FIXTURE_VARIANT_ADD(two_vcpus, two_l2_vms) {
+	.other_vm = true,
+};
+
+FIXTURE_SETUP(two_vcpus)
+{
+	const char *why_not = relay_vm_create(&self->r, false);
+	struct kvm_vm *vm = self->r.vm;
+	gva_t nested, hv;
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+
+	self->other = self->r;
+	self->other.vcpu = vm_vcpu_add(vm, 1, l1_main);
+	hv_l1_enable(self->other.vcpu);
+	vcpu_enable_cap(self->other.vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	vm_alloc_hv_l1(vm, &nested, &hv);
+	vcpu_args_set(self->other.vcpu, 2, nested, hv);
+}
+
+FIXTURE_TEARDOWN(two_vcpus)
+{
+	kvm_vm_free(self->r.vm);
+}
+
+static void save_restore_both(struct relay_vm *r, struct relay_vm *other)
+{
+	struct kvm_x86_state *other_state = vcpu_save_state(other->vcpu);
+	struct kvm_x86_state *state = vcpu_save_state(r->vcpu);
+
+	kvm_vm_release(r->vm);
+	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
+	other->vcpu = vm_vcpu_recreate(r->vm, 1);
+	relay_vcpu_restore(r->vcpu, state);
+	relay_vcpu_restore(other->vcpu, other_state);
+}
+
+/*
+ * Let L2 flush the TLBs of all VPs of its VM, NR_FLUSHES times.  After each, the
+ * other vCPU, whose L2 makes no calls, gets to see what was asked of it.
+ */
+static void assert_flushes_by_vm(struct relay_vm *r, struct relay_vm *other,
+				 bool other_vm)
+{
+	const u64 input[] = {
+		0, HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES | HV_FLUSH_ALL_PROCESSORS, 0,
+	};
+	u64 nr = -vcpu_get_stat(other->vcpu, tlb_flush);
+	int i;
+
+	memcpy(addr_gpa2hva(r->vm, r->msg_l1_gpa), input, sizeof(input));
+	for (i = 0; i < NR_FLUSHES; i++) {
+		nr_calls = 1;
+		relay_vm_call(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa);
+		assert_outcome(r, 0, 0, 0, 0);
+		TEST_ASSERT_EQ(outcomes.success, 1);
+
+		nr_calls = 0;
+		relay_vm_run(other);
+	}
+	nr += vcpu_get_stat(other->vcpu, tlb_flush);
+	nr_calls = 1;
+
+	TEST_ASSERT((nr < NR_FLUSHES) == other_vm,
+		    "%lu flushes of the other vCPU, in %s VM of L1's", nr,
+		    other_vm ? "another" : "the same");
+}
+
+/* The ID of L2's VM decides, too, even if only the other vCPU enters L2 anew. */
+TEST_F_TIMEOUT(two_vcpus, tlb_flushes_by_vm_after_restore, 600)
+{
+	struct relay_vm *r = &self->r, *other = &self->other;
+
+	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
+		SKIP(return, "no direct TLB flush");
+
+	assert_reflected(r, HVCALL_POST_MESSAGE, r->msg_gpa);
+	l1_config.other_vm = variant->other_vm;
+	assert_reflected(other, HVCALL_POST_MESSAGE, r->msg_gpa);
+	assert_flushes_by_vm(r, other, variant->other_vm);
+
+	save_restore_both(r, other);
+	assert_reflected(other, HVCALL_POST_MESSAGE, r->msg_gpa);
+	assert_flushes_by_vm(r, other, variant->other_vm);
+
+	set_nested_state(r->vcpu);
+	assert_reflected(other, HVCALL_POST_MESSAGE, r->msg_gpa);
+	assert_flushes_by_vm(r, other, variant->other_vm);
+}
+
 /* The call in flight is completed, others go to L1 until the mask is set. */
 TEST_F(script, restored_without_mask)
 {

@@ -27,6 +27,7 @@
 /* What L1 says L2's VM and VP are, if it uses the enlightened VMCS or VMCB. */
 #define HV_L2_VM_ID			1
 #define HV_L2_VP_ID			1
+#define HV_L2_OTHER_VM_ID		2
 
 /* L2 has L1's page tables in long mode, and no paging otherwise. */
 enum hv_l2_mode {
@@ -58,6 +59,7 @@ struct hv_l1_config {
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
 	bool intercept_events;	/* L1 gets interrupts and NMIs that arrive in L2 */
 	bool another;		/* L1 has an L2 already, i.e. is a hypervisor */
+	bool other_vm;		/* L2 is of HV_L2_OTHER_VM_ID, not HV_L2_VM_ID */
 	enum hv_l2_mode mode;
 	u64 l2_code;		/* L2's first instruction, unless HV_L2_LONG; < 4G */
 };
@@ -245,7 +247,8 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 				PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING);
 		if (cfg->enlightened) {
 			current_evmcs->partition_assist_page = hv->partition_assist_gpa;
-			current_evmcs->hv_vm_id = HV_L2_VM_ID;
+			current_evmcs->hv_vm_id = cfg->other_vm ?
+						  HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
 			current_evmcs->hv_vp_id = HV_L2_VP_ID;
 		}
 	} else {
@@ -264,7 +267,8 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 						   BIT_ULL(INTERCEPT_NMI);
 		if (cfg->enlightened) {
 			enl->partition_assist_page = hv->partition_assist_gpa;
-			enl->hv_vm_id = HV_L2_VM_ID;
+			enl->hv_vm_id = cfg->other_vm ?
+					HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
 			enl->hv_vp_id = HV_L2_VP_ID;
 		}
 	}

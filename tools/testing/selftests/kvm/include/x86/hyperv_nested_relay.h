@@ -328,6 +328,17 @@ static inline void relay_vm_record_exit(struct relay_vm *r)
 	run->hyperv.u.hcall.result = REPLY;
 }
 
+/* Load @state into a new vCPU, and free it. */
+static inline void relay_vcpu_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state)
+{
+	vcpu_set_hv_cpuid(vcpu);
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		vcpu_enable_evmcs(vcpu);
+	vcpu_enable_cap(vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	vcpu_load_state(vcpu, state);
+	kvm_x86_state_cleanup(state);
+}
+
 /*
  * Save the VM, with the vCPU wherever it is, and restore it into a new one.  The
  * capability is configuration, i.e. is off until it is enabled again.
@@ -339,12 +350,7 @@ static inline void relay_vm_save_restore(struct relay_vm *r)
 	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 	kvm_vm_release(r->vm);
 	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
-	vcpu_set_hv_cpuid(r->vcpu);
-	if (kvm_cpu_has(X86_FEATURE_VMX))
-		vcpu_enable_evmcs(r->vcpu);
-	vcpu_enable_cap(r->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	vcpu_load_state(r->vcpu, state);
-	kvm_x86_state_cleanup(state);
+	relay_vcpu_restore(r->vcpu, state);
 }
 
 /* Run one hypercall to its end, with the registers that are in hcall_in. */
