@@ -59,7 +59,7 @@ struct hv_l1_config {
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
 	bool intercept_events;	/* L1 gets interrupts and NMIs that arrive in L2 */
 	bool another;		/* L1 has an L2 already, i.e. is a hypervisor */
-	bool other_vm;		/* L2 is of HV_L2_OTHER_VM_ID, not HV_L2_VM_ID */
+	bool other_vm;		/* L2 is of HV_L2_OTHER_VM_ID; for hv_l1_init() */
 	enum hv_l2_mode mode;
 	u64 l2_code;		/* L2's first instruction, unless HV_L2_LONG; < 4G */
 };

@@ -328,7 +328,7 @@ static inline void relay_vm_record_exit(struct relay_vm *r)
 	run->hyperv.u.hcall.result = REPLY;
 }
 
-/* Load @state into a new vCPU, and free it. */
+/* Load @state into a new vCPU, and free the state. */
 static inline void relay_vcpu_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state)
 {
 	vcpu_set_hv_cpuid(vcpu);
