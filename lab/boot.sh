@@ -31,7 +31,7 @@ usage() {
 		  --smp N             processors [the host's own default]
 		  --mem MIB           memory [1024]
 		  --timeout N         seconds of real time for the whole boot [the host's own default]
-		  --test-timeout N    seconds of guest time for each of --tests [120]
+		  --test-timeout N    seconds of guest time for each of --tests [300]
 		  --slowdown N        take N times those defaults, for a kernel that slow [1]
 		  --help              this text
 
@@ -126,9 +126,11 @@ last_console_line() {
 
 # Watch the host until it is done or lost; sets boot_error.
 watch_host() {
-	local deadline=$((SECONDS + timeout)) grace=6 panic
+	local deadline=$((SECONDS + timeout)) grace=6 gone='' panic
 
 	while :; do
+		# Asked before the logs are read: they are complete then, if it is gone.
+		kill -0 "$HOST_PID" 2>/dev/null || gone=yes
 		if grep -q "^$nonce done " "$out/result.log"; then
 			# Time for the host to go by itself, and for a last splat.
 			while kill -0 "$HOST_PID" 2>/dev/null && [ "$((grace--))" -gt 0 ]; do
@@ -142,9 +144,8 @@ watch_host() {
 			boot_error="panic: ${panic%$'\r'}"
 			return
 		fi
-		if ! kill -0 "$HOST_PID" 2>/dev/null; then
-			grep -q "^$nonce done " "$out/result.log" ||
-				boot_error="ended before its last test (last console line: $(last_console_line))"
+		if [ -n "$gone" ]; then
+			boot_error="ended before its last test (last console line: $(last_console_line))"
 			return
 		fi
 		if [ "$SECONDS" -ge "$deadline" ]; then
@@ -208,7 +209,7 @@ name=${name:-$host} smp=${smp:-$HOST_SMP}
 for number in "$slowdown" "${timeout:-1}" "${test_timeout:-1}" "$smp" "$mem"; do
 	[[ $number =~ ^[1-9][0-9]*$ ]] || die "'$number' is not a positive number" "see lab/boot.sh --help"
 done
-timeout=${timeout:-$((HOST_TIMEOUT * slowdown))} test_timeout=${test_timeout:-$((120 * slowdown))}
+timeout=${timeout:-$((HOST_TIMEOUT * slowdown))} test_timeout=${test_timeout:-$((300 * slowdown))}
 need gcc cpio
 host_check
 tolerated=$(tolerated_splats) || die "$allow has an entry without a reason" "add an indented line that says why it is tolerated"

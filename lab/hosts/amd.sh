@@ -8,7 +8,7 @@
 {
 	HOST_TITLE="AMD host (QEMU TCG: EPYC with SVM and nested paging)"
 	# On a busy machine TCG is too late for the kernel's test of the timer's interrupt.
-	HOST_TIMEOUT=300 HOST_SMP=2 HOST_CMDLINE=no_timer_check
+	HOST_TIMEOUT=600 HOST_SMP=2 HOST_CMDLINE=no_timer_check
 }
 
 # For hosts that source this one.
