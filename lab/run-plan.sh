@@ -59,7 +59,7 @@ read_plan() {
 		for test in ${tests[$name]}; do
 			# shellcheck disable=SC2053
 			[[ $test == ${TEST:-*} ]] || continue
-			if [[ " $WITHOUT " == *" $test "* || " $WITHOUT " == *" ${host[$name]}/$test "* ]]; then
+			if is_left_out "${host[$name]}" "$test"; then
 				left_out[$name]+=" $test"
 			else
 				wanted+=" $test"

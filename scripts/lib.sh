@@ -57,6 +57,11 @@ need() {
 	done
 }
 
+# is_left_out HOST TEST: does the base leave out this test, on that host at least?
+is_left_out() {
+	[[ " $WITHOUT " == *" $2 "* || " $WITHOUT " == *" $1/$2 "* ]]
+}
+
 # Set PKG, VERSION, SUITE, SHA256, DEB, MOVED and WITHOUT from series/$BASE/base.
 # MOVED is a list of "FROM TO": the base has at TO what the overlay has at FROM.
 # WITHOUT are upstream's tests that lab/plan names but the base doesn't have, or

@@ -67,9 +67,10 @@ noticed() {
 	say "$cases"
 }
 
+# amd is amd-steady: what QEMU's threads do to several vCPUs must not count as noticed.
 boot() {
-	"$TOP/lab/boot.sh" --host "$1" --kernel "$kernel" --tests "$tests" \
-		--timeout 480 --out "$out/$name/$1" > "$out/$name/$1.log" 2>&1 || true
+	"$TOP/lab/boot.sh" --host "${1/%amd/amd-steady}" --kernel "$kernel" --tests "$tests" \
+		--timeout 480 --test-timeout 120 --out "$out/$name/$1" > "$out/$name/$1.log" 2>&1 || true
 	[[ -f $out/$name/$1/results.ktap ]]
 }
 

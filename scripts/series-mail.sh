@@ -100,6 +100,8 @@ testing() {
 	echo
 	echo "Skipped are cases for the other vendor, for nested paging where the host or"
 	echo "its module has none, and all that need nested virtualization with nested=0."
+	[[ ! $WITHOUT ]] ||
+		printf '%s\n' "So is, but in the sum only, what this base leaves out:" "  $WITHOUT"
 }
 
 base() {
