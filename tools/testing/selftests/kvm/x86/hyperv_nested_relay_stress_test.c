@@ -890,6 +890,14 @@ static void save_restore_both(struct relay_vm *r, struct relay_vm *other)
 	relay_vcpu_restore(other->vcpu, other_state);
 }
 
+/* Run L2 until the host gets its next look. */
+static void run_without_call(struct relay_vm *r)
+{
+	nr_calls = 0;
+	relay_vm_run(r);
+	nr_calls = 1;
+}
+
 /*
  * Let L2 flush the TLBs of all VPs of its VM, NR_FLUSHES times.  After each, the
  * other vCPU, whose L2 makes no calls, gets to see what was asked of it.
@@ -905,16 +913,13 @@ static void assert_flushes_by_vm(struct relay_vm *r, struct relay_vm *other,
 
 	memcpy(addr_gpa2hva(r->vm, r->msg_l1_gpa), input, sizeof(input));
 	for (i = 0; i < NR_FLUSHES; i++) {
-		nr_calls = 1;
 		relay_vm_call(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa);
 		assert_outcome(r, 0, 0, 0, 0);
 		TEST_ASSERT_EQ(outcomes.success, 1);
 
-		nr_calls = 0;
-		relay_vm_run(other);
+		run_without_call(other);
 	}
 	nr += vcpu_get_stat(other->vcpu, tlb_flush);
-	nr_calls = 1;
 
 	TEST_ASSERT((nr < NR_FLUSHES) == other_vm,
 		    "%lu flushes of the other vCPU, in %s VM of L1's", nr,
@@ -945,8 +950,7 @@ TEST_F_TIMEOUT(two_vcpus, tlb_flushes_by_vm_after_restore, 600)
 
 	save_restore_both(r, other);
 	/* Restored state is complete once a vCPU runs. */
-	nr_calls = 0;
-	relay_vm_run(other);
+	run_without_call(other);
 	assert_flushes_by_vm(r, other, variant->other_vm);
 	reenter_l2(other);
 	assert_flushes_by_vm(r, other, variant->other_vm);

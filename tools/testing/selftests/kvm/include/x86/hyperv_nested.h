@@ -223,6 +223,7 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 			      void *l2_code)
 {
+	u64 vm_id = cfg->other_vm ? HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
 	struct hyperv_test_pages *hv = l1->hv;
 
 	wrmsr(HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
@@ -247,8 +248,7 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 				PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING);
 		if (cfg->enlightened) {
 			current_evmcs->partition_assist_page = hv->partition_assist_gpa;
-			current_evmcs->hv_vm_id = cfg->other_vm ?
-						  HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
+			current_evmcs->hv_vm_id = vm_id;
 			current_evmcs->hv_vp_id = HV_L2_VP_ID;
 		}
 	} else {
@@ -267,8 +267,7 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 						   BIT_ULL(INTERCEPT_NMI);
 		if (cfg->enlightened) {
 			enl->partition_assist_page = hv->partition_assist_gpa;
-			enl->hv_vm_id = cfg->other_vm ?
-					HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
+			enl->hv_vm_id = vm_id;
 			enl->hv_vp_id = HV_L2_VP_ID;
 		}
 	}

@@ -331,9 +331,7 @@ static inline void relay_vm_record_exit(struct relay_vm *r)
 /* Load @state into a new vCPU, and free the state. */
 static inline void relay_vcpu_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state)
 {
-	vcpu_set_hv_cpuid(vcpu);
-	if (kvm_cpu_has(X86_FEATURE_VMX))
-		vcpu_enable_evmcs(vcpu);
+	hv_l1_enable(vcpu);
 	vcpu_enable_cap(vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
 	vcpu_load_state(vcpu, state);
 	kvm_x86_state_cleanup(state);
