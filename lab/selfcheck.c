@@ -3,10 +3,12 @@
  * Programs that must fail a lab boot, one per argument, see lab/selfcheck.sh.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static int write_to(const char *path, const char *text)
@@ -74,6 +76,22 @@ static int panic(void)
 	}
 }
 
+/*
+ * Leave the kernel with a spinlock held, and enter it again to sleep. Nothing may be scheduled in
+ * between: the kernel would report that, and repair the preemption count.
+ */
+static int sleep_locked(void)
+{
+	struct sched_param param = { .sched_priority = sched_get_priority_max(SCHED_FIFO) };
+
+	if (sched_setscheduler(0, SCHED_FIFO, &param) || mlockall(MCL_CURRENT)) {
+		perror("SCHED_FIFO");
+		return 1;
+	}
+	return write_to("/sys/kernel/debug/provoke-crash/DIRECT", "SPINLOCKUP") ||
+	       access("/", F_OK);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc == 2 ? argv[1] : "";
@@ -107,6 +125,8 @@ int main(int argc, char **argv)
 		return write_to("/dev/kmsg", "<4>WARNING: not a real one, from lab/selfcheck.c\n");
 	if (!strcmp(what, "panic"))
 		return panic();
+	if (!strcmp(what, "sleep-locked"))
+		return sleep_locked();
 
 	fprintf(stderr, "usage: see lab/selfcheck.sh\n");
 	return 1;

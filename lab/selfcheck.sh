@@ -49,7 +49,7 @@ check() {
 	else
 		failed=1
 		sed 's/^/# | /' "$ktap"
-		echo "not ok $((++number)) $name: $what # did not hold: ${*//#/}"
+		echo "not ok $((++number)) $name: $what # did not hold: ${*//#/}${seen:+; the log has ${seen//#/}}"
 	fi
 }
 
@@ -168,10 +168,16 @@ provoke() {
 	local case=$1 fault regex
 
 	for fault in $2; do
-		echo "write /sys/kernel/debug/provoke-crash/DIRECT $fault"
+		case $fault in
+		# Who schedules before it sleeps is another splat: only a real-time task surely sleeps first.
+		SPINLOCKUP) echo "test 10 sleep-locked selfcheck sleep-locked" ;;
+		*) echo "write /sys/kernel/debug/provoke-crash/DIRECT $fault" ;;
+		esac
 	done >"$work/manifest"
 	shift 2
 	boot "$case" --manifest "$work/manifest"
+	seen=$(splats "$(tr -d '\r\0' <"$out/$case/console.log")" | grep -v 'Call Trace' |
+		cut -c1-100 | paste -sd '|') || true
 	check "$case: a fault is a failed boot" boot_failed '(splat|panic): '
 	for regex; do
 		check "$case: the kernel finds it: $regex" finds "$regex"
@@ -223,7 +229,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 gcc -static -O2 -Wall -Wextra -Werror -o "$work/selfcheck" "$TOP/lab/selfcheck.c" ||
 	die "lab/selfcheck.c does not compile" "run: make setup"
-number=0 failed=0
+number=0 failed=0 seen=''
 exec 3>&1 >"$work/ktap"
 
 case $set in
