@@ -161,6 +161,11 @@ check_programs() {
 	check "an ordinary line is no splat" [ -z "$(splats "kvm_amd: Nested Virtualization enabled")" ]
 }
 
+# What the last boot printed; case is its name.
+console() {
+	tr -d '\r\0' <"$out/$case/console.log"
+}
+
 # Boot a debug kernel and have its LKDTM make these faults. The first fails the boot; each of the
 # lines must be in the log, and must be a splat on its own.
 # provoke CASE "FAULT..." LINE-REGEX...
@@ -176,8 +181,7 @@ provoke() {
 	done >"$work/manifest"
 	shift 2
 	boot "$case" --manifest "$work/manifest"
-	seen=$(splats "$(tr -d '\r\0' <"$out/$case/console.log")" | grep -v 'Call Trace' |
-		cut -c1-100 | paste -sd '|') || true
+	seen=$(splats "$(console)" | grep -v 'Call Trace' | cut -c1-100 | paste -sd '|') || true
 	check "$case: a fault is a failed boot" boot_failed '(splat|panic): '
 	for regex; do
 		check "$case: the kernel finds it: $regex" finds "$regex"
@@ -188,7 +192,7 @@ provoke() {
 finds() {
 	local line
 
-	line=$(tr -d '\r\0' <"$out/$case/console.log" | grep -E -- "$1" | sed -n 1p) &&
+	line=$(console | grep -E -- "$1" | sed -n 1p) &&
 		[ "$(splats "$line")" = "$line" ]
 }
 
