@@ -328,7 +328,7 @@ static bool is_signal(const struct bench *bench)
 
 static bool has_relay(void)
 {
-	return kvm_check_cap(KVM_CAP_NESTED_HYPERV_HCALL_RELAY) == RELAY_ALL;
+	return (kvm_check_cap(KVM_CAP_NESTED_HYPERV_HCALL_RELAY) & RELAY_ALL) == RELAY_ALL;
 }
 
 static void prepare_job(struct relay_vm *r, const struct bench *bench)

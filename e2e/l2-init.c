@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * PID 1 of L2: report on the console what Linux found on its vmbus, and end the VM.
+ * PID 1 of L2, or of L1 if that is Linux with KVM: report on the console what Linux found on its
+ * vmbus, and end the VM.
  *
  * The kernel's command line may have
  *
  *	e2e.child	let L1 run its other guest, between two reports
+ *	e2e.kvm		run /vmm, whose guests are L2, between two reports
  *	e2e.rebind=N	take the device from its driver and give it back, N times: each time closes
  *			and opens the channel
  *	e2e.reconnect=N	have the vmbus disconnected and connected again, N times
  *
- * Lines start with "e2e: "; the last one is "e2e: done". The two ports are those of rootvisor.
+ * Lines start with "e2e: "; the last one is "e2e: done". The two ports are those of rootvisor;
+ * where there is none, the first one is QEMU's.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -25,6 +28,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -260,12 +264,30 @@ static void report_channels(void)
 		closedir(dir);
 }
 
+/* Linux' own hypervisor, and a VMM for it. */
+static void run_guests(void)
+{
+	int status = -1;
+	pid_t pid;
+
+	mknod("/dev/kvm", S_IFCHR | 0600, makedev(10, 232));
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		execl("/vmm", "vmm", NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+		say("/vmm: status %#x", status);
+}
+
 int main(void)
 {
 	const char *option;
 
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
+	mkdir("/dev", 0755);
 	mount("none", "/proc", "proc", 0, NULL);
 	mount("none", "/sys", "sysfs", 0, NULL);
 	read_line("/proc/cmdline", cmdline, sizeof(cmdline));
@@ -277,6 +299,10 @@ int main(void)
 		say("a child of L1 runs");
 		out(1, PORT_CHILD);
 		report("after the child");
+	}
+	if (strstr(cmdline, "e2e.kvm")) {
+		run_guests();
+		report("after the guests");
 	}
 	option = strstr(cmdline, "e2e.rebind=");
 	if (option)

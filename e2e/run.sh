@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Boot one emulated host with QEMU, rootvisor and Linux in it, and run scenarios.
+# Boot one emulated host with QEMU, L1 and Linux in it, and run scenarios.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
-all='off on post noauth child soak'
+all='off on post noauth child soak kvm-off kvm kvm-inter kvm-one'
 
 usage() {
 	cat <<-EOF2
@@ -16,7 +16,9 @@ usage() {
 		boot of the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
 
 		The host's kernel is L0, that of --l2-kernel is L2. The VMM is the QEMU that "make
-		setup" unpacked, with our preload library; L1 is e2e/rootvisor.
+		setup" unpacked, with our preload library; L1 is e2e/rootvisor. In the scenarios
+		whose name begins with kvm, the kernel of --l2-kernel is L1, and L2 are guests of
+		its KVM.
 
 		  --modules DIR   load irqbypass.ko, kvm.ko and the vendor's module from there first,
 		                  for a kernel that has KVM as modules
@@ -67,17 +69,21 @@ static() {
 		die "${2#"$TOP"/} does not compile" "see $out/build.log"
 }
 
-# The root of L2: init alone.
-mkdir -p "$work/l2"
+# The root of L2: init alone; and of an L1 that is Linux: a VMM as well.
+mkdir -p "$work/l2" "$work/l1"
 static "$work/l2/init" "$TOP/e2e/l2-init.c"
+cp "$work/l2/init" "$work/l1/"
+static "$work/l1/vmm" "$TOP/e2e/l1-vmm.c"
 
 # What the host gets besides lab/init.c: the VMM with its libraries and firmware, L1 and L2.
 vmm=$work/root/vmm
 mkdir -p "$vmm/rom" "$work/bin"
-(cd "$work/l2" && find . | cpio -o -H newc --quiet) >"$vmm/l2-initrd"
+for root in l1 l2; do
+	(cd "$work/$root" && find . | cpio -o -H newc --quiet) >"$vmm/$root-initrd"
+done
 cp "$l2_kernel" "$vmm/bzImage"
 cp "$qemu" "$vmm/"
-for rom in seabios/bios-256k.bin qemu/kvmvapic.bin qemu/multiboot.bin qemu/multiboot_dma.bin; do
+for rom in seabios/bios-256k.bin qemu/{kvmvapic,multiboot,multiboot_dma,linuxboot,linuxboot_dma}.bin; do
 	cp "$VMM_DIR/usr/share/$rom" "$vmm/rom/"
 done
 ldd "$qemu" | awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' | while read -r library; do
@@ -90,6 +96,8 @@ cp "$work/rootvisor/rootvisor.elf" "$vmm/"
 logged "$out/build.log" make -C "$TOP/tools/hvrelay-preload" O="$work/preload" all ||
 	die "tools/hvrelay-preload does not build" "see $out/build.log"
 cp "$work/preload/hvrelay-preload.so" "$vmm/"
+logged "$out/build.log" gcc -shared -fPIC -std=gnu11 -O2 -Wall -Wextra -Werror -o "$vmm/exits.so" \
+	"$TOP/e2e/exits.c" -ldl || die "e2e/exits.c does not compile" "see $out/build.log"
 static "$work/bin/scenario" "$TOP/e2e/scenario.c"
 
 # The kernel measures the TSC's frequency twice, and KVM compares: where an emulator makes the two

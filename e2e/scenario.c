@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Run one scenario of the end-to-end test, inside L0: start QEMU with rootvisor and Linux, wait for
- * its end, and check what L2, L1 and L0 have on record. "scenario NAME [CAP]", see scenarios[]; CAP is
- * the capability's number, for the preload library.
+ * Run one scenario of the end-to-end test, inside L0: start QEMU with rootvisor and Linux, or with
+ * Linux and its KVM, wait for its end, and check what L2, L1 and L0 have on record. "scenario NAME
+ * [CAP]", see scenarios[]; CAP is the capability's number, for the preload library.
  *
  * Prints TAP; "L2|" and "L1|" lines are what these printed, "trace|" lines are L0's trace, "flow|"
  * lines sum up what became of the calls. QEMU and what it needs are in /vmm, see run.sh.
@@ -53,6 +53,9 @@ static const struct scenario {
 	bool posts_kept, signals_kept;	/* in L0 */
 	int child_calls;		/* of a kind, made by L1's other guest */
 	int rebinds, reconnects;	/* of the channel, of the vmbus */
+	bool kvm;			/* Linux is L1, with the vmbus; L2 are l1-vmm.c's guests */
+	const char *vm_id;		/* with kvm: the one L2 to be served */
+	const char *refused;		/* with kvm: L0's verdict on calls that L1 consents to */
 } scenarios[] = {
 	{
 		.name = "off", .title = "relay off",
@@ -77,7 +80,74 @@ static const struct scenario {
 		.name = "soak", .title = "relay on: channel closed and opened 250 times",
 		.classes = "post,signal", .l2_args = "e2e.rebind=250", .rebinds = 250,
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
+	}, {
+		.name = "kvm-off", .title = "L1 is Linux' KVM, relay off", .kvm = true,
+		.l2_args = "e2e.kvm e2e.rebind=1", .rebinds = 1, .vmbus = CHANNEL, .refused = "",
+	}, {
+		.name = "kvm", .title = "L1 is Linux' KVM, relay on: post,signal", .kvm = true,
+		.classes = "post,signal", .l2_args = "e2e.kvm", .vmbus = CHANNEL,
+	}, {
+		.name = "kvm-inter", .title = "L1 is Linux' KVM, inter-partition only", .kvm = true,
+		.classes = "post,signal,inter-partition",
+		.l2_args = "e2e.kvm e2e.rebind=1", .rebinds = 1, .vmbus = CHANNEL,
+		.refused = "to L1: no inter-partition communication",
+	}, {
+		.name = "kvm-one", .title = "L1 is Linux' KVM, another L2 only", .kvm = true,
+		.classes = "post,signal", .vm_id = "0x7e2",
+		.l2_args = "e2e.kvm e2e.rebind=1", .rebinds = 1, .vmbus = CHANNEL,
+		.refused = "to L1: another L2",
 	},
+};
+
+/* The L2s of l1-vmm.c: L1 consents to direct hypercalls of all but OTHER. */
+enum l2 { CHILD, SECOND, OTHER, OUTSIDE };
+
+/* Their calls, in l1-vmm.c's order, and what becomes of them if L0 keeps what it may. */
+static const struct call {
+	const char *name;
+	enum l2 l2;
+	unsigned int code;
+	bool fast;
+	int intercepts;			/* before the call, as L1 hasn't mapped its input yet */
+	unsigned long long status;
+	bool exits;			/* to QEMU; else ends in KVM */
+	unsigned int channel;		/* that QEMU's vmbus is asked to close then */
+} calls[] = {
+	{ "fresh",	 CHILD,	  0x5c, false, 1, 0,	true,  2016 },
+	{ "again",	 CHILD,	  0x5c, false, 0, 0,	true,  2016 },
+	{ "touched",	 CHILD,	  0x5c, false, 0, 0,	true,  2017 },
+	{ "signal",	 CHILD,	  0x5d, true,  0, 0,	false, 0 },
+	{ "slow-signal", CHILD,	  0x5d, false, 1, 0x12,	true,  0 },	/* invalid connection id */
+	{ "no-consent",	 OTHER,	  0x5c, false, 0, 0,	false, 0 },
+	{ "second",	 SECOND,  0x5c, false, 1, 0,	true,  2019 },
+	{ "outside",	 OUTSIDE, 0x5c, false, 3, 0,	false, 0 },	/* or more, until killed */
+	{ "after",	 CHILD,	  0x5c, false, 1, 0,	true,  2020 },
+	{ "contact",	 CHILD,	  0x5c, false, 1, 0,	true,  0 },
+};
+
+#define NR_CALLS	(sizeof(calls) / sizeof(calls[0]))
+#define KVM_ENOSYS	(-1000ull)	/* of Linux' KVM, for a hypercall that it doesn't know */
+#define NO_CONNECTION	0x12345
+#define FAST		(1u << 16)
+#define FROM_L2		1		/* flag of an exit */
+#define INVALID_CODE	2		/* the exit's result, as KVM presets it */
+#define MAX_EXITS	200
+#define MAX_CLOSED	200
+#define CONTACTS	1		/* of L2's */
+
+/* Of the relay's tracepoint. */
+struct event {
+	unsigned int code;
+	bool fast;
+	unsigned long long l2, l1_gpa, vm_id;
+	int inter_partition;
+	char verdict[64];
+};
+
+/* Of QEMU's for a hypercall, as exits.c shows it. */
+struct vmm_exit {
+	unsigned long long input, param, result, vm_id;
+	unsigned int flags;
 };
 
 /* What L2, L1 and L0 recorded. */
@@ -97,15 +167,29 @@ static struct {
 	unsigned int posts_kept, signals_kept, failed, untranslated, not_selected, not_authorized;
 	unsigned int other, posts_to_vmm, signals_to_vmm, posts_not_to_vmm, lost;
 	unsigned int after_child;	/* kept after the last one that wasn't authorized */
-	char first[MAX_LINE], first_kept[MAX_LINE];
+	unsigned int events;		/* of the relay */
+	struct event first_kept;
 } trace;
 static struct {
 	bool relaying;			/* says the preload library */
 	unsigned int messages, contacts, opened, gpadls;
 	int status;
 } vmm;
+/* With KVM as L1; events and exits in their order. */
+static struct {
+	struct {
+		bool called, kept, killed;
+		unsigned long long input, rax;
+	} calls[NR_CALLS];
+	bool vmm_done, evmcs, direct;
+	struct event *events;
+	struct vmm_exit exits[MAX_EXITS];
+	unsigned int closed[MAX_CLOSED];	/* channels, by L2 */
+	unsigned int nr_events, nr_exits, nr_closed, own_exits, own_exits_marked;
+} kvm;
 static long stat_calls = -1;
 static const char *cap;
+static const struct scenario *scenario;
 static int cases, failures;
 
 static void check(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -170,7 +254,7 @@ static bool is_intel(void)
 
 static void exec_vmm(const struct scenario *s, int out)
 {
-	char cpu[512], initrd[512], log[64];
+	char cpu[512], initrd[512], kernel_args[256], log[64], preload[128];
 	int err = open(STDERR_LOG, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 
 	/* The emulator below does not have all of XSAVE that QEMU wants of a host with SVM. */
@@ -178,11 +262,17 @@ static void exec_vmm(const struct scenario *s, int out)
 		 "hv-frequencies,hv-stimer,hv-stimer-direct,hv-tlbflush,hv-tlbflush-direct,hv-emsr-bitmap,%s",
 		 is_intel() ? "hv-evmcs" : "-xsave");
 	/* No status reports of the balloon's: signals are counted, and they have a time of their own. */
-	snprintf(initrd, sizeof(initrd), VMM "/bzImage console=ttyS0 quiet panic=-1 tsc=reliable "
-		 "hv_balloon.pressure_report_delay=100000 %s," VMM "/l2-initrd", s->l2_args ? s->l2_args : "");
+	snprintf(kernel_args, sizeof(kernel_args), "console=ttyS0 quiet panic=-1 tsc=reliable "
+		 "hv_balloon.pressure_report_delay=100000 %s", s->l2_args ? s->l2_args : "");
+	snprintf(initrd, sizeof(initrd), VMM "/bzImage %s," VMM "/l2-initrd", kernel_args);
 	snprintf(log, sizeof(log), "file,id=l1,path=%s", L1_LOG);
+	snprintf(preload, sizeof(preload), "%s%s", s->classes ? VMM "/hvrelay-preload.so " : "",
+		 s->kvm ? VMM "/exits.so" : "");
+	if (preload[0])
+		setenv("LD_PRELOAD", preload, 1);
+	if (s->vm_id)
+		setenv("HVRELAY_VM_ID", s->vm_id, 1);
 	if (s->classes) {
-		setenv("LD_PRELOAD", VMM "/hvrelay-preload.so", 1);
 		setenv("HVRELAY_CLASSES", s->classes, 1);
 		setenv("HVRELAY_STRICT", "1", 1);
 		if (cap)
@@ -197,11 +287,14 @@ static void exec_vmm(const struct scenario *s, int out)
 	      "-qmp", "unix:" MONITOR ",server=on,wait=off",
 	      "-trace", "vmbus_recv_message", "-trace", "vmbus_initiate_contact",
 	      "-trace", "vmbus_gpadl_created", "-trace", "vmbus_channel_open",
+	      "-trace", "vmbus_close_channel",
 	      "-serial", "stdio", "-chardev", log, "-device", "isa-debugcon,iobase=0xe9,chardev=l1",
-	      "-device", "isa-debug-exit,iobase=0x501,iosize=1",
+	      "-device", s->kvm ? "isa-debug-exit,iobase=0x4f0,iosize=1" :
+				  "isa-debug-exit,iobase=0x501,iosize=1",
 	      "-device", "vmbus-bridge", "-device", "hv-balloon",
-	      "-kernel", VMM "/rootvisor.elf", "-initrd", initrd,
-	      "-append", s->l1_args ? s->l1_args : "", NULL);
+	      "-kernel", s->kvm ? VMM "/bzImage" : VMM "/rootvisor.elf",
+	      "-initrd", s->kvm ? VMM "/l1-initrd" : initrd,
+	      "-append", s->kvm ? kernel_args : s->l1_args ? s->l1_args : "", NULL);
 	dprintf(STDERR_FILENO, VMM "/qemu-system-x86_64: %s\n", strerror(errno));
 	_exit(127);
 }
@@ -214,11 +307,42 @@ static void copy_match(char *to, const char *line, const char *from)
 		snprintf(to, MAX_LINE, "%s", found);
 }
 
+/* "e2e: call NAME: ..." of l1-vmm.c */
+static void take_call_line(const char *line)
+{
+	unsigned long long input = 0, rax = 0;
+	int interrupted, wanted;
+	char name[32];
+
+	if (!strncmp(line, "outside: ", 9)) {
+		for (size_t i = 0; i < NR_CALLS; i++)
+			if (calls[i].l2 == OUTSIDE)
+				kvm.calls[i].killed = !strcmp(line, "outside: L2 was running, killed");
+		return;
+	}
+	if (sscanf(line, "call %31[a-z-]:", name) != 1)
+		return;
+	for (size_t i = 0; i < NR_CALLS; i++) {
+		if (strcmp(calls[i].name, name))
+			continue;
+		line += strlen("call ") + strlen(name);
+		if (sscanf(line, ": input %llx, RAX %llx,", &input, &rax) != 2 &&
+		    (sscanf(line, ": input %llx, interrupted %d of %d, ", &input, &interrupted,
+			    &wanted) != 3 || interrupted != wanted || wanted != calls[i].intercepts ||
+		     !strstr(line, ", immediate_exit works, at the call, ")))
+			return;
+		kvm.calls[i].called = true;
+		kvm.calls[i].input = input;
+		kvm.calls[i].rax = rax;
+		kvm.calls[i].kept = strstr(line, ", other registers kept");
+	}
+}
+
 static void take_l2_line(const char *line)
 {
 	const char *report;
 
-	printf("L2| %s\n", line);
+	printf("%s| %s\n", scenario->kvm ? "L1" : "L2", line);
 	copy_match(l2.vmbus_version, line, "hv_vmbus: Vmbus version:");
 	copy_match(l2.vmbus_failure, line, "hv_vmbus: Unable to connect");
 	copy_match(l2.balloon, line, "hv_balloon: Using Dynamic Memory protocol version");
@@ -226,8 +350,15 @@ static void take_l2_line(const char *line)
 		l2.nested = true;
 	if (strstr(line, "Kernel panic"))
 		l2.panic = true;
+	if (strstr(line, "Using Hyper-V Enlightened VMCS"))
+		kvm.evmcs = true;
+	if (strstr(line, "Hyper-V Direct TLB Flush enabled"))
+		kvm.direct = true;
 	if (strncmp(line, "e2e: ", 5))
 		return;
+	take_call_line(line + strlen("e2e: "));
+	if (!strcmp(line, "e2e: VMM: done"))
+		kvm.vmm_done = true;
 	report = strstr(line, ": vmbus with ");
 	if (report)
 		sscanf(report, ": vmbus with %d devices, %d with", &l2.devices, &l2.bound);
@@ -399,6 +530,7 @@ static bool run_vmm(const struct scenario *s)
 		n = read(fds[0], buf, sizeof(buf));
 		if (n <= 0)
 			break;
+		l1_started = l1_started || s->kvm;
 		for (ssize_t i = 0; i < n; i++) {
 			if (buf[i] == '\n' || len == sizeof(line) - 1) {
 				line[len] = '\0';
@@ -439,6 +571,26 @@ static bool each_line(const char *path, void (*take)(const char *line))
 
 static void take_vmm_line(const char *line)
 {
+	struct vmm_exit exit;
+	unsigned int channel;
+
+	if (sscanf(line, "exit: input %llx param %llx result %llu flags %x l2_vm_id %llx", &exit.input,
+		   &exit.param, &exit.result, &exit.flags, &exit.vm_id) == 5) {
+		if (!exit.flags) {
+			kvm.own_exits++;
+			kvm.own_exits_marked += !!exit.vm_id;
+			return;
+		}
+		if (kvm.nr_exits < MAX_EXITS)
+			kvm.exits[kvm.nr_exits] = exit;
+		kvm.nr_exits++;
+	}
+	/* L1's own is channel 1. */
+	if (sscanf(line, "vmbus_close_channel channel #%u", &channel) == 1 && channel != 1) {
+		if (kvm.nr_closed < MAX_CLOSED)
+			kvm.closed[kvm.nr_closed] = channel;
+		kvm.nr_closed++;
+	}
 	/* Its tracepoints are many. */
 	vmm.messages += !strncmp(line, "vmbus_recv_message ", 19);
 	vmm.contacts += !strncmp(line, "vmbus_initiate_contact ", 23);
@@ -464,71 +616,101 @@ static void take_l1_line(const char *line)
 	copy_match(l1.first_reflected, line, "root: L0 reflects");
 }
 
-/*
- * "... kvm_hv_nested_relay: code 0x5c slow l2 0x1 l1_gpa 0x2 kept", and userspace exits, all of one
- * vCPU and in order: an exit right after a call that was kept is the delivery of that call.
- */
-static void take_trace_line(const char *line)
+/* False if it isn't one, or no known one. */
+static bool parse_event(const char *line, struct event *e)
 {
-	static unsigned int last_code, events;
-	unsigned long long l2_gpa, l1_gpa;
-	char verdict[64] = "", mode[8];
-	const char *event;
-	unsigned int code, buffered, written;
+	char mode[8];
+
+	line = strstr(line, "kvm_hv_nested_relay: ");
+	if (!line ||
+	    sscanf(line, "kvm_hv_nested_relay: code %x %7s l2 %llx l1_gpa %llx vm_id %llx inter_partition %d %63[^\n]",
+		   &e->code, mode, &e->l2, &e->l1_gpa, &e->vm_id, &e->inter_partition, e->verdict) != 7)
+		return false;
+	e->fast = !strcmp(mode, "fast");
+	return true;
+}
+
+/* False if it is a comment, which may tell that events were lost. */
+static bool is_trace_event(const char *line)
+{
+	static unsigned int events;
+	unsigned int buffered, written;
 
 	if (strstr(line, "LOST")) {
 		trace.lost++;
-		return;
+		return false;
 	}
 	if (sscanf(line, "# entries-in-buffer/entries-written: %u/%u", &buffered, &written) == 2)
 		trace.lost += written - buffered;
 	if (line[0] == '#' || !*line)
-		return;
+		return false;
 	if (++events > MAX_EVENTS)
 		fail("more than %d events", MAX_EVENTS);
+	if (events <= 100 && strstr(line, "kvm_hv_nested_relay: "))
+		printf("trace| %s\n", strstr(line, "kvm_hv_nested_relay: ") + strlen("kvm_hv_nested_relay: "));
+	return true;
+}
+
+/*
+ * "... kvm_hv_nested_relay: code 0x5c slow l2 0x1 l1_gpa 0x2 vm_id 0x3 inter_partition 0 kept", and
+ * userspace exits, all of one vCPU and in order: an exit right after a call that was kept is the
+ * delivery of that call.
+ */
+static void take_trace_line(const char *line)
+{
+	static unsigned int last_code;
+	struct event e;
+
+	if (!is_trace_event(line))
+		return;
 	if (strstr(line, "kvm_userspace_exit:")) {
 		trace.posts_to_vmm += last_code == 0x5c;
 		trace.signals_to_vmm += last_code == 0x5d;
 		last_code = 0;
 		return;
 	}
-	event = strstr(line, "kvm_hv_nested_relay: ");
-	if (!event) {
-		trace.other++;
-		return;
-	}
 	if (last_code == 0x5c)
 		trace.posts_not_to_vmm++;
 	last_code = 0;
-	event += strlen("kvm_hv_nested_relay: ");
-	if (events <= 100)
-		printf("trace| %s\n", event);
-	if (!trace.first[0])
-		strcpy(trace.first, event);
-	if (sscanf(event, "code %x %7s l2 %llx l1_gpa %llx %63[^\n]", &code, mode, &l2_gpa, &l1_gpa,
-		   verdict) != 5) {
+	if (!parse_event(line, &e)) {
 		trace.other++;
 		return;
 	}
-	if (!strcmp(verdict, "kept")) {
-		trace.posts_kept += code == 0x5c;
-		trace.signals_kept += code == 0x5d;
+	trace.events++;
+	if (!strcmp(e.verdict, "kept")) {
+		trace.posts_kept += e.code == 0x5c;
+		trace.signals_kept += e.code == 0x5d;
 		trace.after_child++;
-		if (!strcmp(mode, "slow") && l2_gpa == l1_gpa)
+		if (!e.fast && e.l2 == e.l1_gpa)
 			trace.untranslated++;
-		if (!trace.first_kept[0])
-			strcpy(trace.first_kept, event);
-		last_code = code;
-	} else if (!strncmp(verdict, "kept: ", 6)) {
+		if (!trace.first_kept.verdict[0])
+			trace.first_kept = e;
+		last_code = e.code;
+	} else if (!strncmp(e.verdict, "kept: ", 6)) {
 		trace.failed++;
-	} else if (!strcmp(verdict, "to L1: not authorized")) {
+	} else if (!strcmp(e.verdict, "to L1: not authorized")) {
 		trace.not_authorized++;
 		trace.after_child = 0;
-	} else if (!strcmp(verdict, "to L1: not selected")) {
+	} else if (!strcmp(e.verdict, "to L1: not selected")) {
 		trace.not_selected++;
-	} else if (strcmp(verdict, "to L1: no nested bit")) {
+	} else if (strcmp(e.verdict, "to L1: no nested bit")) {
 		trace.other++;
 	}
+}
+
+/* With KVM as L1: all of them. */
+static void take_kvm_trace_line(const char *line)
+{
+	if (!is_trace_event(line))
+		return;
+	if (!kvm.events)
+		kvm.events = calloc(MAX_EVENTS, sizeof(*kvm.events));
+	if (!kvm.events)
+		fail("calloc: %s", strerror(errno));
+	if (parse_event(line, &kvm.events[kvm.nr_events]))
+		kvm.nr_events++;
+	else if (!strstr(line, "kvm_userspace_exit:"))
+		trace.other++;
 }
 
 static void check_l2(const struct scenario *s)
@@ -584,7 +766,7 @@ static void check_l0(const struct scenario *s)
 	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
 	      stat_calls, kept);
 	if (!s->classes) {
-		check(!trace.first[0], "L0: no event of the relay");
+		check(!trace.events, "L0: no event of the relay");
 		return;
 	}
 	check(vmm.relaying, "L0: the capability is enabled");
@@ -643,9 +825,6 @@ static void check_vmm(const struct scenario *s)
 /* For people, in lines of at most 58 characters: who got the calls. */
 static void show_flow(const struct scenario *s)
 {
-	unsigned long long l2_gpa = 0, l1_gpa = 0;
-
-	sscanf(trace.first_kept, "code 0x5c slow l2 %llx l1_gpa %llx", &l2_gpa, &l1_gpa);
 	printf("flow| --- %s ---\n", s->title);
 	printf("flow| L2  %s\n", l2.vmbus_version[0] ? l2.vmbus_version :
 	       l2.vmbus_failure[0] ? l2.vmbus_failure : "hv_vmbus: no word");
@@ -654,10 +833,11 @@ static void show_flow(const struct scenario *s)
 	printf("flow|  |\n");
 	if (!s->classes)
 		printf("flow| L0  relay off: no event\n");
-	else if (!trace.first_kept[0])
+	else if (!trace.first_kept.verdict[0])
 		printf("flow| L0  %u calls not authorized\n", trace.not_authorized);
 	else
-		printf("flow| L0  first post kept: L2 GPA %#llx, L1 GPA %#llx\n", l2_gpa, l1_gpa);
+		printf("flow| L0  first post kept: L2 GPA %#llx, L1 GPA %#llx\n", trace.first_kept.l2,
+		       trace.first_kept.l1_gpa);
 	printf("flow|  |\n");
 	printf("flow|  +-> VMM  %u posts, %u signals\n", trace.posts_to_vmm,
 	       trace.signals_kept - trace.signals_to_vmm);
@@ -667,16 +847,183 @@ static void show_flow(const struct scenario *s)
 		       l1.child_posts, l1.child_signals);
 }
 
+/* A signal whose parameter L0 has read itself comes as a fast one. */
+static bool is_exit_for(const struct vmm_exit *exit, const struct call *c, const struct event *e)
+{
+	bool post = c->code == 0x5c;
+
+	return exit->flags == FROM_L2 && exit->vm_id == e->vm_id && exit->result == INVALID_CODE &&
+	       exit->input == (c->code | (post ? 0 : FAST)) &&
+	       exit->param == (post ? e->l1_gpa : NO_CONNECTION);
+}
+
+/* One call in L0's trace and QEMU's exits, from @event and @exit on, which move behind it. */
+static bool kvm_call_is_kept(size_t i, const struct event **event, const struct vmm_exit **exit)
+{
+	const struct event *e = *event, *end = kvm.events + kvm.nr_events;
+	const struct vmm_exit *x = NULL;
+	const struct call *c = &calls[i];
+	int intercepts = 0;
+
+	while (e < end && !strcmp(e->verdict, "to L1: memory intercept") && e->code == c->code &&
+	       e->l2 == kvm.calls[i].input) {
+		intercepts++;
+		e++;
+	}
+	*event = e;
+	if (c->l2 == OUTSIDE)
+		return intercepts >= c->intercepts && kvm.calls[i].killed;
+	if (c->exits && *exit < kvm.exits + kvm.nr_exits)
+		x = (*exit)++;
+	if (e == end || e->l2 != kvm.calls[i].input)
+		return false;
+	++*event;
+	return intercepts == c->intercepts && e->code == c->code && e->fast == c->fast &&
+	       !strcmp(e->verdict, "kept") && (c->fast || e->l1_gpa != e->l2) &&
+	       kvm.calls[i].rax == c->status && (!c->exits || (x && is_exit_for(x, c, e)));
+}
+
+static bool kvm_call_is_refused(size_t i, const struct event **event, const char *verdict)
+{
+	const struct event *e = *event;
+
+	if (!*verdict)
+		return kvm.calls[i].rax == KVM_ENOSYS;
+	if (e == kvm.events + kvm.nr_events || e->l2 != kvm.calls[i].input)
+		return false;
+	*event = e + 1;
+	return kvm.calls[i].rax == KVM_ENOSYS && e->code == calls[i].code && e->fast == calls[i].fast &&
+	       !strcmp(e->verdict, verdict);
+}
+
+static void check_kvm_calls(const struct scenario *s)
+{
+	const struct event *event = kvm.events, *first;
+	const struct vmm_exit *exit = kvm.exits;
+	unsigned long long ids[OUTSIDE + 1] = { 0 };
+	unsigned int kept = 0;
+	bool same_ids = true, good;
+	const char *verdict;
+
+	for (size_t i = 0; i < NR_CALLS; i++) {
+		const struct call *c = &calls[i];
+
+		first = event;
+		check(kvm.calls[i].called && kvm.calls[i].kept,
+		      "L2: %s: comes back, with no register changed but RAX", c->name);
+		if (!s->classes) {
+			good = kvm_call_is_refused(i, &event, "");
+			check(good, "L1: %s: gets it, and KVM answers (RAX %lld)", c->name, kvm.calls[i].rax);
+		} else if (s->refused || c->l2 == OTHER) {
+			verdict = c->l2 == OTHER ? "to L1: not authorized" : s->refused;
+			good = kvm_call_is_refused(i, &event, verdict);
+			check(good, "L0: %s: %s; KVM there answers (RAX %lld)", c->name, verdict,
+			      kvm.calls[i].rax);
+		} else {
+			good = kvm_call_is_kept(i, &event, &exit);
+			if (c->l2 == OUTSIDE)
+				check(good, "L0: %s: memory intercepts (%d), until L2 is killed", c->name,
+				      (int)(event - first));
+			else
+				check(good, "L0: %s: %s, answered with %#llx (%lld)", c->name,
+				      c->intercepts ? "one memory intercept, then kept" : "kept at once",
+				      c->status, kvm.calls[i].rax);
+			kept += c->l2 != OUTSIDE;
+		}
+		for (; first < event; first++) {
+			if (!ids[c->l2])
+				ids[c->l2] = first->vm_id;
+			same_ids = same_ids && first->vm_id == ids[c->l2] && !first->inter_partition;
+		}
+	}
+	check(trace.readable && !trace.lost && !trace.other && event == kvm.events + kvm.nr_events,
+	      "L0: the trace is complete and has no other event (%u)", kvm.nr_events);
+	check(exit == kvm.exits + kvm.nr_exits, "VMM: gets no other call of L2 (%u)", kvm.nr_exits);
+	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
+	      stat_calls, kept);
+	if (s->classes)
+		check(same_ids && ids[CHILD] && ids[SECOND] && ids[OUTSIDE] && ids[CHILD] != ids[SECOND] &&
+		      ids[CHILD] != ids[OUTSIDE] && ids[SECOND] != ids[OUTSIDE],
+		      "L0: tells L2s by their VM ids (%#llx, %#llx)", ids[CHILD], ids[SECOND]);
+}
+
+static void check_kvm_vmm(const struct scenario *s)
+{
+	bool kept = s->classes && !s->refused, good = true;
+	unsigned int wanted = 0;
+
+	check(WIFEXITED(vmm.status) && WEXITSTATUS(vmm.status) == 1,
+	      "VMM: ends by L1's order (status %#x)", vmm.status);
+	check(vmm.relaying == !!s->classes, "VMM: has the relay %s", s->classes ? "on" : "off");
+	check(kvm.own_exits > 0 && !kvm.own_exits_marked, "VMM: L1's own calls are none of L2 (%u)",
+	      kvm.own_exits);
+	for (size_t i = 0; i < NR_CALLS && kept; i++) {
+		if (!calls[i].channel)
+			continue;
+		good = good && wanted < kvm.nr_closed && kvm.closed[wanted] == calls[i].channel;
+		wanted++;
+	}
+	check(good && wanted == kvm.nr_closed, "VMM: reads %u messages of L2, and no other (%u)", wanted,
+	      kvm.nr_closed);
+	check(vmm.contacts == FIRST_CONTACTS + (kept ? CONTACTS : 0), "VMM: is asked to connect (%u), %s L2",
+	      vmm.contacts, kept ? "the last time by" : "never by");
+	if (s->refused)
+		check(vmm.opened == 1u + s->rebinds && vmm.gpadls == vmm.opened,
+		      "VMM: L1's channel is opened again (%u, %u)", vmm.opened, vmm.gpadls);
+}
+
+static void check_kvm(const struct scenario *s)
+{
+	if (is_intel())
+		check(kvm.evmcs, "L1: KVM uses Hyper-V's enlightened VMCS");
+	else
+		check(kvm.direct, "L1: KVM uses Hyper-V's direct TLB flush");
+	check(kvm.vmm_done && l2.done && !l2.panic, "L1: ran to its end");
+	check(l2.vmbus_version[0] && !l2.no_vmbus, "L1: %s",
+	      l2.vmbus_version[0] ? l2.vmbus_version : "hv_vmbus connects");
+	check(l2.balloon[0] && l2.devices > 0 && l2.bound == l2.devices, "L1: all %d devices have their driver",
+	      l2.devices);
+	if (s->rebinds)
+		check(l2.rebinds == s->rebinds && l2.rebinds_wanted == s->rebinds,
+		      "L1: its channel is closed and opened again");
+	check_kvm_calls(s);
+	check_kvm_vmm(s);
+}
+
+static void show_kvm_flow(const struct scenario *s)
+{
+	unsigned int refused = 0;
+
+	for (size_t i = 0; i < NR_CALLS; i++)
+		refused += kvm.calls[i].called && kvm.calls[i].rax == KVM_ENOSYS;
+	printf("flow| --- %s ---\n", s->title);
+	printf("flow| L2  post from a fresh page: RAX %lld\n", kvm.calls[0].rax);
+	printf("flow|     InitiateContact: RAX %lld\n", kvm.calls[NR_CALLS - 1].rax);
+	printf("flow|  |\n");
+	if (!s->classes)
+		printf("flow| L0  relay off: no event\n");
+	else if (kvm.nr_events)
+		printf("flow| L0  fresh page: %s\n", kvm.events[0].verdict);
+	printf("flow|  |\n");
+	printf("flow|  +-> VMM  %u exits for L2, %u contacts\n", kvm.nr_exits,
+	       vmm.contacts > FIRST_CONTACTS ? vmm.contacts - FIRST_CONTACTS : 0);
+	printf("flow|  +-> L1   %u calls, answered by KVM\n", refused);
+}
+
 int main(int argc, char **argv)
 {
-	const struct scenario *s = NULL;
+	const struct scenario *s;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (size_t i = 0; (argc == 2 || argc == 3) && i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
 		if (!strcmp(scenarios[i].name, argv[1]))
-			s = &scenarios[i];
+			scenario = &scenarios[i];
+	s = scenario;
 	if (!s) {
-		fprintf(stderr, "error: no such scenario; use off, on, post, noauth, child or soak\n");
+		fprintf(stderr, "error: no such scenario; use one of:");
+		for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+			fprintf(stderr, " %s", scenarios[i].name);
+		fprintf(stderr, "\n");
 		return 1;
 	}
 	cap = argv[2];
@@ -689,13 +1036,17 @@ int main(int argc, char **argv)
 	write_file(TRACING "/tracing_on", "0");
 	each_line(STDERR_LOG, take_vmm_line);
 	each_line(L1_LOG, take_l1_line);
-	trace.readable = each_line(TRACING "/trace", take_trace_line);
-	show_flow(s);
-
-	check_l2(s);
-	check_l1(s);
-	check_l0(s);
-	check_vmm(s);
+	trace.readable = each_line(TRACING "/trace", s->kvm ? take_kvm_trace_line : take_trace_line);
+	if (s->kvm) {
+		show_kvm_flow(s);
+		check_kvm(s);
+	} else {
+		show_flow(s);
+		check_l2(s);
+		check_l1(s);
+		check_l0(s);
+		check_vmm(s);
+	}
 	printf("1..%d\n", cases);
 	return failures > 0;
 }

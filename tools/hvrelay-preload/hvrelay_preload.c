@@ -23,17 +23,28 @@
 /* The next free number in Linux 7.3. Until there is an upstream one, HVRELAY_CAP overrides it. */
 #define DEFAULT_CAPABILITY	252
 
-struct class {
+#define RELAY_ONE_L2		(1 << 9)	/* only the L2 whose VM id is args[1] */
+
+struct word {
 	const char *name;
 	unsigned int bit;
+	bool is_class;
 };
 
-static const struct class classes[] = {
-	{ "post",	1 << 0 },	/* HvPostMessage */
-	{ "signal",	1 << 1 },	/* HvSignalEvent */
+/* What HVRELAY_CLASSES may have. */
+static const struct word words[] = {
+	{ "post",		1 << 0, true },		/* HvPostMessage */
+	{ "signal",		1 << 1, true },		/* HvSignalEvent */
+	{ "inter-partition",	1 << 8, false },	/* if L1 has set interPartitionCommunication */
 };
 
-#define NR_CLASSES	(sizeof(classes) / sizeof(classes[0]))
+#define NR_WORDS	(sizeof(words) / sizeof(words[0]))
+#define CHOICE		"post, signal or post,signal"
+
+struct wish {
+	unsigned int mask;
+	unsigned long long vm_id;	/* with RELAY_ONE_L2 */
+};
 
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
@@ -81,44 +92,82 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 		return;		/* Without stderr there is nobody to tell. */
 }
 
+static size_t append(char *buf, size_t size, size_t len, const char *name)
+{
+	if (len < size)
+		len += snprintf(buf + len, size - len, "%s%s", len ? "," : "", name);
+	return len;
+}
+
 /* "post,signal" for 3, "0x4" for a bit that has no name here. */
 static const char *mask_text(unsigned int mask, char *buf, size_t size)
 {
+	char rest[16];
 	size_t len = 0;
 
 	buf[0] = '\0';
-	for (size_t i = 0; i < NR_CLASSES && len < size; i++) {
-		if (!(mask & classes[i].bit))
-			continue;
-		len += snprintf(buf + len, size - len, "%s%s", len ? "," : "", classes[i].name);
-		mask &= ~classes[i].bit;
+	for (size_t i = 0; i < NR_WORDS; i++) {
+		if (mask & words[i].bit)
+			len = append(buf, size, len, words[i].name);
+		mask &= ~words[i].bit;
 	}
-	if (mask && len < size)
-		snprintf(buf + len, size - len, "%s%#x", len ? "," : "", mask);
+	if (mask & RELAY_ONE_L2)
+		len = append(buf, size, len, "one L2");
+	mask &= ~RELAY_ONE_L2;
+	snprintf(rest, sizeof(rest), "%#x", mask);
+	if (mask)
+		append(buf, size, len, rest);
 
 	return buf[0] ? buf : "nothing";
 }
 
-/* The classes that @list names; false if one is unknown, or if there are none. */
+/* The bits that @list names; false if a word is unknown, or if there is no class. */
 static bool parse_classes(const char *list, unsigned int *mask)
 {
-	*mask = 0;
+	bool has_class = false;
+
 	for (const char *word = list; ; word++) {
 		size_t len = strcspn(word, ","), i;
 
-		for (i = 0; i < NR_CLASSES; i++)
-			if (strlen(classes[i].name) == len && !memcmp(classes[i].name, word, len))
+		for (i = 0; i < NR_WORDS; i++)
+			if (strlen(words[i].name) == len && !memcmp(words[i].name, word, len))
 				break;
-		if (i == NR_CLASSES) {
-			say("HVRELAY_CLASSES=%s: no class '%.*s'; use post, signal or post,signal",
+		if (i == NR_WORDS) {
+			say("HVRELAY_CLASSES=%s: no class '%.*s'; use " CHOICE ", and inter-partition with them",
 			    list, (int)len, word);
 			return false;
 		}
-		*mask |= classes[i].bit;
+		*mask |= words[i].bit;
+		has_class |= words[i].is_class;
 		word += len;
 		if (!*word)
-			return true;
+			break;
 	}
+	if (!has_class)
+		say("HVRELAY_CLASSES=%s: nothing to relay; add " CHOICE, list);
+	return has_class;
+}
+
+/*
+ * Who sets the variable wants a restriction: nothing of it may be taken for none. No sign and no white
+ * space, which strtoull() would skip.
+ */
+static bool parse_vm_id(struct wish *wish)
+{
+	const char *text = getenv("HVRELAY_VM_ID");
+	char *end;
+
+	if (!text)
+		return true;
+
+	errno = 0;
+	wish->vm_id = strtoull(text, &end, 0);
+	if (errno || *end || *text < '0' || *text > '9') {
+		say("HVRELAY_VM_ID=%s is not the id of a VM; unset it for any", text);
+		return false;
+	}
+	wish->mask |= RELAY_ONE_L2;
+	return true;
 }
 
 static bool parse_capability(unsigned int *cap)
@@ -147,16 +196,15 @@ static bool enable_relay(int vm)
 {
 	const char *list = getenv("HVRELAY_CLASSES");
 	struct kvm_enable_cap enable = { 0 };
-	char text[2][64];
-	unsigned int wanted;
+	struct wish wish = { 0 };
+	char text[2][64], id[64] = "";
 	int known;
 
 	if (!list || !*list) {
-		say("VM %d: relay stays off: HVRELAY_CLASSES is not set; use post, signal or post,signal",
-		    vm);
+		say("VM %d: relay stays off: HVRELAY_CLASSES is not set; use " CHOICE, vm);
 		return true;
 	}
-	if (!parse_classes(list, &wanted) || !parse_capability(&enable.cap))
+	if (!parse_classes(list, &wish.mask) || !parse_vm_id(&wish) || !parse_capability(&enable.cap))
 		return false;
 
 	known = next_ioctl(vm, KVM_CHECK_EXTENSION, enable.cap);
@@ -170,20 +218,24 @@ static bool enable_relay(int vm)
 		    vm, enable.cap);
 		return false;
 	}
-	if (wanted & ~known) {
+	if (wish.mask & ~known) {
 		say("VM %d: relay stays off: %s wanted, this host relays %s", vm,
-		    mask_text(wanted, text[0], sizeof(text[0])),
+		    mask_text(wish.mask, text[0], sizeof(text[0])),
 		    mask_text(known, text[1], sizeof(text[1])));
 		return false;
 	}
 
-	enable.args[0] = wanted;
+	enable.args[0] = wish.mask;
+	enable.args[1] = wish.vm_id;
 	if (next_ioctl(vm, KVM_ENABLE_CAP, &enable)) {
 		say("VM %d: relay stays off: KVM_ENABLE_CAP of %u failed: %s", vm, enable.cap,
 		    strerror(errno));
 		return false;
 	}
-	say("VM %d: relaying %s", vm, mask_text(wanted, text[0], sizeof(text[0])));
+	if (wish.mask & RELAY_ONE_L2)
+		snprintf(id, sizeof(id), " of the L2 with VM id %#llx", wish.vm_id);
+	say("VM %d: relaying %s%s", vm,
+	    mask_text(wish.mask & ~RELAY_ONE_L2, text[0], sizeof(text[0])), id);
 	return true;
 }
 

@@ -105,6 +105,21 @@ check hex calls: "create 5" "check 3 1331055954" "enable 3 1331055954 flags 0 ar
 	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
 result "HVRELAY_CAP is the capability's number, in hexadecimal if it starts with 0x"
 
+vmm HVRELAY_CLASSES=post,inter-partition FAKE_CHECK=771
+check inter calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 257 0 0 0" "$other" \
+	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post,inter-partition"
+result "inter-partition asks for L1's consent to posts and signals"
+
+for id in 0 1 0xffff888003a2c000 18446744073709551615; do
+	vmm HVRELAY_CLASSES=inter-partition,signal,post HVRELAY_VM_ID=$id FAKE_CHECK=771
+	printf -v decimal %u "$id"
+	[[ $id == 0 ]] && hex=0 || printf -v hex 0x%x "$id"
+	check "$id" calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 771 $decimal 0 0" "$other" \
+		stdout: "vm made *" "vcpu 0" \
+		stderr: "hvrelay: VM 3: relaying post,signal,inter-partition of the L2 with VM id $hex"
+done
+result "HVRELAY_VM_ID names the L2 that is served, 0 is a valid id"
+
 vmm HVRELAY_CLASSES=post FAKE_CHECK=7
 check more calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 1 0 0 0" "$other" \
 	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
@@ -124,9 +139,21 @@ result "without HVRELAY_CLASSES the VM is left alone"
 for list in posts po 'post,' ',post' 'post,,signal' POST 'post signal' 3; do
 	vmm HVRELAY_CLASSES="$list"
 	check "$list" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
-		stderr: "hvrelay: HVRELAY_CLASSES=$list: no class '*'; use post, signal or post,signal"
+		stderr: "hvrelay: HVRELAY_CLASSES=$list: no class '*'; use post, signal or post,signal, and *"
 done
 result "an unknown class enables nothing, and is named"
+
+vmm HVRELAY_CLASSES=inter-partition FAKE_CHECK=771
+check alone calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: HVRELAY_CLASSES=inter-partition: nothing to relay; add post, signal or post,signal"
+result "a restriction without a class enables nothing"
+
+for id in '' ' ' ' 1' +1 -1 x 0x 12x 0x1g 18446744073709551616 0x10000000000000000; do
+	vmm HVRELAY_CLASSES=post FAKE_CHECK=771 HVRELAY_VM_ID="$id"
+	check "$id" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+		stderr: "hvrelay: HVRELAY_VM_ID=$id is not the id of a VM; unset it for any"
+done
+result "a bad HVRELAY_VM_ID enables nothing, and is named"
 
 for number_text in x 0 -1 12x 4294967548 99999999999999999999 ' '; do
 	vmm HVRELAY_CLASSES=post HVRELAY_CAP="$number_text"
@@ -149,6 +176,12 @@ check part calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0"
 vmm HVRELAY_CLASSES=signal FAKE_CHECK=5
 check unknown calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
 	stderr: "hvrelay: VM 3: relay stays off: signal wanted, this host relays post,0x4"
+vmm HVRELAY_CLASSES=post,inter-partition FAKE_CHECK=3
+check inter calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: post,inter-partition wanted, this host relays post,signal"
+vmm HVRELAY_CLASSES=post HVRELAY_VM_ID=0 FAKE_CHECK=259
+check one calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
+	stderr: "hvrelay: VM 3: relay stays off: post,one L2 wanted, this host relays post,signal,inter-partition"
 result "a host that relays only a part is left alone, with the reason"
 
 vmm HVRELAY_CLASSES=post FAKE_ENABLE=-1
@@ -158,7 +191,8 @@ check eperm calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
 result "a refused capability is reported, and the VM goes on"
 
 for case in "FAKE_CHECK=0 HVRELAY_STRICT=1" "FAKE_CHECK=1 HVRELAY_STRICT=yes" \
-	"FAKE_ENABLE=-22 HVRELAY_STRICT=1" "HVRELAY_CAP=x HVRELAY_STRICT=1"; do
+	"FAKE_ENABLE=-22 HVRELAY_STRICT=1" "HVRELAY_CAP=x HVRELAY_STRICT=1" \
+	"HVRELAY_VM_ID=7 HVRELAY_STRICT=1" "HVRELAY_VM_ID= FAKE_CHECK=771 HVRELAY_STRICT=1"; do
 	# shellcheck disable=SC2086
 	vmm HVRELAY_CLASSES=post,signal $case
 	mapfile -t calls < "$out/calls"

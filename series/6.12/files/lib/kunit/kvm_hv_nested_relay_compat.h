@@ -11,14 +11,6 @@
 /* RIP is behind the general purpose registers here, and is one of NR_VCPU_REGS. */
 #define NR_VCPU_GENERAL_PURPOSE_REGS	VCPU_REGS_RIP
 
-/* Generators of parameters don't get the test here; these don't use it. */
-#define control_bit_gen_params(...)	control_bit_gen_params(const void *prev, char *desc)
-#define upper_half_gen_params(...)	upper_half_gen_params(const void *prev, char *desc)
-#define gpa_bit_gen_params(...)		gpa_bit_gen_params(const void *prev, char *desc)
-#define unknown_bit_gen_params(...)	unknown_bit_gen_params(const void *prev, char *desc)
-#define flag_gen_params(...)		flag_gen_params(const void *prev, char *desc)
-#define extra_arg_gen_params(...)	extra_arg_gen_params(const void *prev, char *desc)
-
 /* A warning that is meant to be would look like any other. */
 static inline bool kvm_hv_compat_suppress_warnings(struct kunit *test)
 {

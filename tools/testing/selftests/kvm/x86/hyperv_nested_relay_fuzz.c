@@ -5,7 +5,8 @@
  * L2 makes random hypercalls: any control word, garbage in all registers, GPAs
  * aimed at the edges of what L1 maps, under random consent of L1 and a random
  * configuration of the VM.  An oracle, written from the capability's section of
- * api.rst, predicts what becomes of each call.
+ * api.rst, predicts what becomes of each call.  A call whose input L1 doesn't map
+ * is a memory intercept, after which L1 goes on without the call.
  *
  * An episode is a VM and all that can't change in it: the mode of L2, nested
  * paging, CPUID, an active SynIC.  It runs batches of calls.  The host writes a
@@ -34,6 +35,8 @@
 
 #define RELAY_POST	KVM_NESTED_HYPERV_RELAY_POST_MESSAGE
 #define RELAY_SIGNAL	KVM_NESTED_HYPERV_RELAY_SIGNAL_EVENT
+#define RELAY_INTER_PARTITION	KVM_NESTED_HYPERV_RELAY_INTER_PARTITION
+#define RELAY_ONE_L2	KVM_NESTED_HYPERV_RELAY_ONE_L2
 
 #define DEFAULT_SEED	1
 #define DEFAULT_CALLS	20000
@@ -86,9 +89,10 @@ struct call {
 	struct guest_regs seen;		/* by L1, if the call exits to it */
 	u64 seen_rip;
 	u64 seen_reason;
-	u64 nr_seen;
+	u64 seen_gpa, seen_info;	/* of a memory intercept */
+	u32 nr_seen;
+	u32 new_gates;			/* L1 is to adopt @gates */
 	u64 reply;			/* L1 is to put it into RAX */
-	u64 new_gates;			/* L1 is to adopt @gates */
 	struct hv_l1_config gates;
 } __aligned(512);
 static_assert(sizeof(struct call) == 512);
@@ -223,6 +227,8 @@ static void l1_store_exit(struct hv_l1 *l1, struct call *call, bool is_vmx)
 	call->seen = guest_regs;
 	if (is_vmx) {
 		call->seen_reason = vmreadz(VM_EXIT_REASON);
+		call->seen_gpa = vmreadz(GUEST_PHYSICAL_ADDRESS);
+		call->seen_info = vmreadz(EXIT_QUALIFICATION);
 		call->seen_rip = vmreadz(GUEST_RIP);
 		call->seen.rsp = vmreadz(GUEST_RSP);
 		call->seen.rflags = vmreadz(GUEST_RFLAGS);
@@ -233,6 +239,8 @@ static void l1_store_exit(struct hv_l1 *l1, struct call *call, bool is_vmx)
 		struct vmcb *vmcb = l1->svm->vmcb;
 
 		call->seen_reason = vmcb->control.exit_code;
+		call->seen_gpa = vmcb->control.exit_info_2;
+		call->seen_info = vmcb->control.exit_info_1;
 		call->seen_rip = vmcb->save.rip;
 		call->seen.rsp = vmcb->save.rsp;
 		call->seen.rflags = vmcb->save.rflags;
@@ -242,6 +250,13 @@ static void l1_store_exit(struct hv_l1 *l1, struct call *call, bool is_vmx)
 static bool is_hcall_exit(u64 reason, bool is_vmx)
 {
 	return reason == (is_vmx ? EXIT_REASON_VMCALL : SVM_EXIT_VMMCALL);
+}
+
+static bool is_nested_fault_exit(u64 reason, bool is_vmx)
+{
+	return is_vmx ? reason == EXIT_REASON_EPT_VIOLATION ||
+			reason == EXIT_REASON_EPT_MISCONFIG :
+			reason == SVM_EXIT_NPF;
 }
 
 static bool is_ud_exit(u64 reason, bool is_vmx)
@@ -284,7 +299,8 @@ static void l1_main(void *nested, struct hyperv_test_pages *hv)
 		rip = call->seen_rip + HYPERCALL_INSN_SIZE;
 
 		if (!is_hcall_exit(call->seen_reason, is_vmx) &&
-		    !is_ud_exit(call->seen_reason, is_vmx))
+		    !is_ud_exit(call->seen_reason, is_vmx) &&
+		    !is_nested_fault_exit(call->seen_reason, is_vmx))
 			shm->bad_exit = true;
 
 		if (call == get_call(shm, call_offset(shm->nr_calls)) || shm->bad_exit) {
@@ -343,30 +359,34 @@ struct env {
 	bool may_post, may_signal;	/* privileges in CPUID */
 	bool has_l2_flush;		/* HV_X64_NESTED_DIRECT_FLUSH in CPUID */
 	int maxphyaddr;
+	int table_bits;			/* of a GPA, that L1's page tables translate */
 	u32 conns;			/* bitmap of conn_ids[] with an eventfd */
 	u64 slot0_size;
 
 	/* These change. */
 	u64 mask;
+	u64 served_id;			/* with RELAY_ONE_L2 */
 	bool enforce_cpuid;
 	bool xen;
 	u64 guest_os_id;
 	struct hv_l1_config gates;
-	bool consent;			/* of L1, as of its last entry into L2 */
+	bool consent, inter_partition;	/* of L1, as of its last entry into L2 */
 	struct mapping maps[NR_ARENA + 16];
 	int nr_maps;
 };
 
-enum verdict { DELIVERED, STATUS, REFLECTED, UD, FLUSH, NR_VERDICTS };
+enum verdict { DELIVERED, STATUS, REFLECTED, UD, FLUSH, INTERCEPT, NR_VERDICTS };
 
 static const char * const verdict_names[] = {
-	"delivered", "status", "reflected", "#UD", "L2 TLB flush",
+	"delivered", "status", "reflected", "#UD", "L2 TLB flush", "memory intercept",
 };
 
 struct outcome {
 	enum verdict verdict;
 	u64 rax;			/* STATUS */
 	u64 input, params[2];		/* DELIVERED */
+	u64 gpa;			/* INTERCEPT */
+	bool slow;
 	int conn;			/* signalled, or -1 */
 	bool kept;			/* is counted by nested_hv_hypercalls */
 };
@@ -385,13 +405,19 @@ static bool has_memslot(const struct env *env, u64 l1_gpa)
 	       (l1_gpa >= DATA && l1_gpa < RO_DATA + NR_RO_DATA * PAGE_SIZE);
 }
 
+/* Could L1 map this GPA? */
+static bool oracle_is_gpa(const struct env *env, u64 l2_gpa)
+{
+	return !(l2_gpa >> env->maxphyaddr) && !(l2_gpa >> env->table_bits);
+}
+
 /* Does L1 let L2 read this GPA, and which GPA of L1's is it? */
 static bool oracle_translate(const struct env *env, u64 l2_gpa, u64 *l1_gpa)
 {
 	const struct mapping *map = env->maps;
 	int i;
 
-	if (l2_gpa >> env->maxphyaddr)
+	if (!oracle_is_gpa(env, l2_gpa))
 		return false;
 
 	if (!env->kind->nested_paging) {
@@ -447,6 +473,12 @@ static bool oracle_is_kept(const struct env *env, u64 control)
 		return false;
 	if (!env->consent)
 		return false;
+	if ((env->mask & RELAY_INTER_PARTITION) && !env->inter_partition)
+		return false;
+	if ((env->mask & RELAY_ONE_L2) && env->served_id != env->gates.vm_id)
+		return false;
+	if (!(control & HV_HYPERCALL_FAST_BIT) && !env->kind->nested_paging)
+		return false;
 	if (!env->guest_os_id || env->xen)
 		return false;
 
@@ -460,19 +492,20 @@ static void set_status(struct outcome *want, u64 status)
 }
 
 /* HvSignalEvent as KVM does it for any guest.  Returns true if it's completed. */
-static bool oracle_signal(const struct env *env, bool fast, u64 input,
+static bool oracle_signal(const struct env *env, bool fast, u64 *input,
 			  const u64 *data, struct outcome *want)
 {
-	u64 param = input;
+	u64 param;
 	int i;
 
 	if (!fast) {
-		if (!has_memslot(env, input)) {
+		if (!has_memslot(env, *input)) {
 			set_status(want, HV_STATUS_INVALID_ALIGNMENT);
 			return true;
 		}
-		param = *data;
+		*input = *data;
 	}
+	param = *input;
 
 	/* A flag number is userspace's business. */
 	if (param & GENMASK_ULL(47, 32))
@@ -516,9 +549,8 @@ static void oracle(const struct env *env, const struct guest_regs *regs,
 		 * control of here, i.e. is left open.
 		 */
 		if (is_flush_code(control) && env->has_l2_flush && env->consent)
-			want->verdict = env->guest_os_id &&
-					(env->kind->mode == HV_L2_REAL ||
-					 hv_l2_mode_cpl(env->kind->mode)) ? UD : FLUSH;
+			want->verdict = env->kind->mode == HV_L2_REAL ||
+					hv_l2_mode_cpl(env->kind->mode) ? UD : FLUSH;
 		return;
 	}
 
@@ -528,8 +560,15 @@ static void oracle(const struct env *env, const struct guest_regs *regs,
 		size = post ? HV_POST_MESSAGE_INPUT_SIZE : sizeof(u64);
 		if (input % 8 || input % PAGE_SIZE + size > PAGE_SIZE)
 			return set_status(want, HV_STATUS_INVALID_ALIGNMENT);
-		if (!oracle_translate(env, input, &input))
+		if (!oracle_is_gpa(env, input))
 			return set_status(want, HV_STATUS_INVALID_HYPERCALL_INPUT);
+		want->slow = true;
+		want->gpa = input;
+		if (!oracle_translate(env, input, &input)) {
+			want->verdict = INTERCEPT;
+			want->kept = false;
+			return;
+		}
 	}
 
 	/* From here on as for a call of L1's, without the nested bit. */
@@ -543,14 +582,15 @@ static void oracle(const struct env *env, const struct guest_regs *regs,
 	if (control & (GENMASK_ULL(63, 32) | GENMASK_ULL(30, 17)))
 		return set_status(want, HV_STATUS_INVALID_HYPERCALL_INPUT);
 
-	if (!post && oracle_signal(env, fast, input, fast ? NULL : data(input), want))
+	if (!post && oracle_signal(env, fast, &input, fast ? NULL : data(input), want))
 		return;
 
 	if (!env->synic)
 		return set_status(want, HV_STATUS_INVALID_HYPERCALL_INPUT);
 
 	want->verdict = DELIVERED;
-	want->input = control;
+	/* KVM has read the parameter of a signal. */
+	want->input = post ? control : control | HV_HYPERCALL_FAST_BIT;
 	want->params[0] = input;
 	want->params[1] = output;
 }
@@ -566,6 +606,7 @@ static void oracle_enter(struct env *env)
 	env->consent = gates->enlightened && gates->direct_vmcs &&
 		       gates->direct_assist && !gates->no_vp_assist &&
 		       (env->is_vmx || env->guest_os_id);
+	env->inter_partition = gates->hypercall_controls & HV_INTER_PARTITION_COMM;
 }
 
 /* L1 handles an exit, and then enters L2 again. */
@@ -609,7 +650,7 @@ struct fuzzer {
 	u64 nr_verdicts[NR_VERDICTS];
 	u64 nr_all_signals;
 	u64 nr_status[HV_STATUS_ACCESS_DENIED + 1];
-	u64 nr_delivered[2][2];	/* by post, fast */
+	u64 nr_delivered[2][2];	/* by post, fast in L2's control word */
 };
 
 /* splitmix64 */
@@ -1053,7 +1094,13 @@ static u64 random_control(struct fuzzer *f)
 
 static u64 random_mask(struct fuzzer *f)
 {
-	return one_in(f, 4) ? rnd(f, 4) : RELAY_POST | RELAY_SIGNAL;
+	u64 mask = one_in(f, 4) ? rnd(f, 4) : RELAY_POST | RELAY_SIGNAL;
+
+	if (one_in(f, 3))
+		mask |= RELAY_INTER_PARTITION;
+	if (one_in(f, 2))
+		mask |= RELAY_ONE_L2;
+	return mask;
 }
 
 static u64 random_guest_os_id(struct fuzzer *f)
@@ -1072,6 +1119,7 @@ static void random_gates(struct fuzzer *f, struct hv_l1_config *gates)
 	gates->direct_vmcs = !one_in(f, 12);
 	gates->direct_assist = !one_in(f, 12);
 	gates->no_vp_assist = may_disable && one_in(f, 20);
+	gates->hypercall_controls = one_in(f, 2) ? HV_INTER_PARTITION_COMM : rnd64(f);
 }
 
 static void random_regs(struct fuzzer *f, struct guest_regs *regs)
@@ -1134,8 +1182,19 @@ static void random_data_page(struct fuzzer *f, u64 gpa)
 
 static void set_mask(struct fuzzer *f, u64 mask)
 {
+	u64 id = f->env.gates.vm_id;
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_NESTED_HYPERV_HCALL_RELAY,
+		.args[0] = mask,
+	};
+
+	/* Mostly the ID of this L2, or one that differs in a bit. */
+	if (mask & RELAY_ONE_L2)
+		cap.args[1] = !one_in(f, 5) ? id : one_in(f, 4) ? 0 : id ^ BIT_ULL(rnd(f, 64));
+
 	f->env.mask = mask;
-	vm_enable_cap(f->vm, KVM_CAP_NESTED_HYPERV_HCALL_RELAY, mask);
+	f->env.served_id = cap.args[1];
+	vm_ioctl(f->vm, KVM_ENABLE_CAP, &cap);
 }
 
 static void set_guest_os_id(struct fuzzer *f, u64 id)
@@ -1150,7 +1209,6 @@ static void set_enforce_cpuid(struct fuzzer *f, bool enforce)
 	vcpu_enable_cap(f->vcpu, KVM_CAP_HYPERV_ENFORCE_CPUID, enforce);
 }
 
-/* Not with flushes: Xen hypercalls of L2 are none of this test's business. */
 static void set_xen(struct fuzzer *f, bool xen)
 {
 	struct kvm_xen_hvm_config config = {
@@ -1158,7 +1216,7 @@ static void set_xen(struct fuzzer *f, bool xen)
 		.msr = xen ? 0x40000200 : 0,
 	};
 
-	if (xen == f->env.xen || (xen && f->calls_flush) ||
+	if (xen == f->env.xen ||
 	    !(kvm_check_cap(KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
 		return;
 
@@ -1209,10 +1267,12 @@ static void print_env(const char *when, const struct env *env)
 {
 	const struct hv_l1_config *gates = &env->gates;
 
-	ksft_print_msg("  %s: mask %lx, Xen %d, enforced CPUID %d, guest OS ID %lx,\n",
-		       when, env->mask, env->xen, env->enforce_cpuid, env->guest_os_id);
-	ksft_print_msg("    consent %d (enlightened %d, VMCS or VMCB %d, assist page %d%s)\n",
-		       env->consent, gates->enlightened, gates->direct_vmcs,
+	ksft_print_msg("  %s: mask %lx of VM %lx, Xen %d, enforced CPUID %d, guest OS ID %lx,\n",
+		       when, env->mask, env->served_id, env->xen, env->enforce_cpuid,
+		       env->guest_os_id);
+	ksft_print_msg("    consent %d, inter-partition %d, VM ID %lx (enlightened %d, VMCS or VMCB %d, assist page %d%s)\n",
+		       env->consent, env->inter_partition, gates->vm_id,
+		       gates->enlightened, gates->direct_vmcs,
 		       gates->direct_assist, gates->no_vp_assist ? " but disabled" : "");
 }
 
@@ -1244,10 +1304,11 @@ static void print_call(struct fuzzer *f, u64 i)
 		printf(", input %lx, params %lx %lx, reply %lx", want->input,
 		       want->params[0], want->params[1], f->reply[i]);
 	printf("\n");
-	ksft_print_msg("  observed: %lu exits to userspace, %lu to L1", f->nr_exits[i],
+	ksft_print_msg("  observed: %lu exits to userspace, %u to L1", f->nr_exits[i],
 		       call->nr_seen);
 	if (call->nr_seen)
-		printf(", reason %lx, RIP %lx, reply %lx", call->seen_reason, call->seen_rip,
+		printf(", reason %lx, RIP %lx, GPA %lx, info %lx, reply %lx",
+		       call->seen_reason, call->seen_rip, call->seen_gpa, call->seen_info,
 		       call->reply);
 	printf("\n");
 	if (call->nr_seen)
@@ -1317,10 +1378,11 @@ static void predict(struct fuzzer *f)
 			f->nr_signals[want->conn]++;
 		if (want->verdict == DELIVERED) {
 			f->nr_delivered[(u16)want->input == HVCALL_POST_MESSAGE]
-				       [!!(want->input & HV_HYPERCALL_FAST_BIT)]++;
+				       [!want->slow]++;
 			return;
 		}
-		if (want->verdict == REFLECTED || want->verdict == UD)
+		if (want->verdict == REFLECTED || want->verdict == UD ||
+		    want->verdict == INTERCEPT)
 			oracle_l1(&f->env, call);
 	}
 }
@@ -1333,7 +1395,7 @@ static void make_batch(struct fuzzer *f)
 
 	f->calls_flush = one_in(f, 2);
 	set_mask(f, random_mask(f));
-	set_xen(f, !f->calls_flush && one_in(f, 16));
+	set_xen(f, one_in(f, 16));
 	set_enforce_cpuid(f, one_in(f, 4));
 	random_data_page(f, random_data_gpa(f));
 	if (f->env.kind->nested_paging) {
@@ -1389,6 +1451,12 @@ static void check_exit(struct fuzzer *f)
 		return fail(f, i, "Delivered with input %llx, params %llx %llx",
 			    exit->u.hcall.input, exit->u.hcall.params[0],
 			    exit->u.hcall.params[1]);
+	if (exit->u.hcall.flags != KVM_EXIT_HYPERV_HCALL_FROM_L2 ||
+	    exit->u.hcall.l2_vm_id != f->env.gates.vm_id ||
+	    exit->u.hcall.result != HV_STATUS_INVALID_HYPERCALL_CODE)
+		return fail(f, i, "Delivered with flags %x, VM ID %llx, result %llx",
+			    exit->u.hcall.flags, exit->u.hcall.l2_vm_id,
+			    exit->u.hcall.result);
 
 	exit->u.hcall.result = f->reply[i];
 	change_something(f);
@@ -1429,12 +1497,32 @@ static bool has_result(struct fuzzer *f, const struct call *call, u64 result)
 	return (u32)call->out.rax == (u32)result && (u32)call->out.rdx == result >> 32;
 }
 
+/* A read of the input, of which no more is known than its GPA. */
+static bool is_read_of(struct fuzzer *f, const struct call *call, u64 gpa)
+{
+	u64 info = call->seen_info;
+
+	if (!is_nested_fault_exit(call->seen_reason, f->env.is_vmx) || call->seen_gpa != gpa)
+		return false;
+
+	if (!f->env.is_vmx)
+		return (info & ~(u64)(PFERR_PRESENT_MASK | PFERR_RSVD_MASK)) ==
+		       (PFERR_GUEST_FINAL_MASK | PFERR_USER_MASK);
+
+	if (call->seen_reason == EXIT_REASON_EPT_MISCONFIG)
+		return !info;
+
+	return (info & ~(u64)(EPT_VIOLATION_PROT_READ | EPT_VIOLATION_PROT_WRITE |
+			      EPT_VIOLATION_PROT_EXEC)) == EPT_VIOLATION_ACC_READ;
+}
+
 static void check_call(struct fuzzer *f, u64 i)
 {
 	bool is_64_bit = hv_l2_mode_is_64_bit(f->env.kind->mode);
 	const struct outcome *want = &f->want[i];
 	const struct call *call = &f->calls[i];
-	bool to_l1 = want->verdict == REFLECTED || want->verdict == UD;
+	bool to_l1 = want->verdict == REFLECTED || want->verdict == UD ||
+		     want->verdict == INTERCEPT;
 	bool delivered = want->verdict == DELIVERED;
 
 	if (f->nr_exits[i] != delivered || call->nr_seen != to_l1)
@@ -1454,7 +1542,9 @@ static void check_call(struct fuzzer *f, u64 i)
 		break;
 	case REFLECTED:
 	case UD:
+	case INTERCEPT:
 		if (want->verdict == UD ? !is_ud_exit(call->seen_reason, f->env.is_vmx) :
+		    want->verdict == INTERCEPT ? !is_read_of(f, call, want->gpa) :
 					  !is_hcall_exit(call->seen_reason, f->env.is_vmx))
 			fail(f, i, "Not the exit predicted");
 		else if (!same_regs(f, &call->in, &call->seen, true, true) ||
@@ -1519,7 +1609,7 @@ static void run_batch(struct fuzzer *f)
 		return;
 	}
 	if (f->shm->bad_exit)
-		return fail(f, i, "Exit to L1 that is no hypercall");
+		return fail(f, i, "Exit to L1 that is neither hypercall nor intercept");
 
 	for (i = 0; i < f->next && !f->failed; i++)
 		check_call(f, i);
@@ -1644,13 +1734,17 @@ static void create_vm(struct fuzzer *f)
 		random_data_page(f, DATA + i * PAGE_SIZE);
 
 	env->slot0_size = memslot2region(f->vm, 0)->region.memory_size;
-	if (env->kind->nested_paging)
+	env->table_bits = 52;
+	if (env->kind->nested_paging) {
 		create_nested_tables(f);
+		env->table_bits = PAGE_SHIFT + 9 * f->vm->stage2_mmu.pgtable_levels;
+	}
 
 	env->gates = (struct hv_l1_config) {
 		.enlightened = !one_in(f, 10),
 		.mode = env->kind->mode,
 		.l2_code = SHM + SHM_CODE,
+		.vm_id = one_in(f, 3) ? 0 : one_in(f, 2) ? HV_L2_VM_ID : rnd64(f),
 	};
 }
 
@@ -1726,13 +1820,14 @@ static void report(struct fuzzer *f, u64 seed, u64 time)
 	       v[FLUSH], v[STATUS], st[HV_STATUS_SUCCESS],
 	       st[HV_STATUS_INVALID_HYPERCALL_INPUT], st[HV_STATUS_INVALID_ALIGNMENT],
 	       st[HV_STATUS_ACCESS_DENIED]);
-	printf(" %lu signals by eventfd\n", f->nr_all_signals);
+	printf(" %lu memory intercepts, %lu signals by eventfd\n", v[INTERCEPT],
+	       f->nr_all_signals);
 
-	if (!f->nr_delivered[1][0])
+	if (!f->nr_delivered[1][0] && kvm_cpu_has_tdp())
 		missing = "slow HvPostMessage delivered";
 	else if (!f->nr_delivered[1][1])
 		missing = "fast HvPostMessage delivered";
-	else if (!f->nr_delivered[0][0])
+	else if (!f->nr_delivered[0][0] && kvm_cpu_has_tdp())
 		missing = "slow HvSignalEvent delivered";
 	else if (!f->nr_delivered[0][1])
 		missing = "fast HvSignalEvent delivered";
@@ -1740,8 +1835,10 @@ static void report(struct fuzzer *f, u64 seed, u64 time)
 		missing = "signal by eventfd";
 	else if (!st[HV_STATUS_INVALID_HYPERCALL_INPUT])
 		missing = "invalid input";
-	else if (!st[HV_STATUS_INVALID_ALIGNMENT])
+	else if (!st[HV_STATUS_INVALID_ALIGNMENT] && kvm_cpu_has_tdp())
 		missing = "invalid alignment";
+	else if (!v[INTERCEPT] && kvm_cpu_has_tdp())
+		missing = "memory intercept";
 	else if (!st[HV_STATUS_ACCESS_DENIED])
 		missing = "access denied";
 	else if (!v[REFLECTED])

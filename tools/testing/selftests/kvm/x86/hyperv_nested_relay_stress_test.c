@@ -54,6 +54,13 @@ static void set_guest_os_id_gate(struct flipper *flipper, bool open)
 	set_guest_os_id(flipper->vcpu, open ? HYPERV_LINUX_OS_ID : 0);
 }
 
+/* Of either pair, one half is for this L2: together, they would be for its signals. */
+static void set_mask_and_id_gate(struct flipper *flipper, bool open)
+{
+	relay_vm_serve(flipper->r, open ? RELAY_POST : RELAY_SIGNAL,
+		       open ? HV_L2_VM_ID : HV_L2_OTHER_VM_ID);
+}
+
 static void *flipper_main(void *data)
 {
 	struct flipper *flipper = data;
@@ -98,31 +105,42 @@ static u64 read_signals(int fd)
 	return count;
 }
 
-/* Make @nr calls, signals that KVM completes or posts that userspace answers. */
-static void test_flip(struct relay_vm *r, struct kvm_vcpu *vcpu, int fd, u64 nr,
-		      bool posts, void (*set_gate)(struct flipper *flipper, bool open))
+static u64 call_while_flipping(struct relay_vm *r, struct kvm_vcpu *vcpu,
+			       void (*set_gate)(struct flipper *flipper, bool open),
+			       u64 nr, u64 control, u64 input)
 {
 	struct flipper flipper = { .r = r, .vcpu = vcpu, .set_gate = set_gate };
-	u64 control = posts ? POST : SIGNAL | FAST;
-	u64 input = posts ? r->msg_gpa : CONN_ID;
-	u64 relayed;
-
-	/* Enter L2 with all gates open, and have all calls made there. */
-	relay_vm_call(r, control, input);
-	assert_outcome(r, posts, 0, 0, 1);
-	TEST_ASSERT_EQ(read_signals(fd), !posts);
 
 	nr_calls = nr;
 	pthread_create(&flipper.thread, NULL, flipper_main, &flipper);
 	relay_vm_call(r, control, input);
 	WRITE_ONCE(flipper.stop, true);
 	pthread_join(flipper.thread, NULL);
+	nr_calls = 1;
+
+	return flipper.nr_flips;
+}
+
+/* Make @nr calls, signals that KVM completes or posts that userspace answers. */
+static void test_flip(struct relay_vm *r, struct kvm_vcpu *vcpu, int fd, u64 nr,
+		      bool posts, void (*set_gate)(struct flipper *flipper, bool open))
+{
+	u64 control = posts ? post_of(r) : SIGNAL | FAST;
+	u64 input = posts ? r->msg_gpa : CONN_ID;
+	u64 nr_flips, relayed;
+
+	/* Enter L2 with all gates open, and have all calls made there. */
+	relay_vm_call(r, control, input);
+	assert_outcome(r, posts, 0, 0, 1);
+	TEST_ASSERT_EQ(read_signals(fd), !posts);
+
+	nr_flips = call_while_flipping(r, vcpu, set_gate, nr, control, input);
 
 	relayed = posts ? outcomes.replied : outcomes.success;
 	pr_info("%lu flips, %lu calls relayed, %lu reflected\n",
-		flipper.nr_flips, relayed, outcomes.reflected);
+		nr_flips, relayed, outcomes.reflected);
 	TEST_ASSERT(relayed && outcomes.reflected, "The gate was never seen to change");
-	TEST_ASSERT_EQ(relayed + outcomes.reflected, nr_calls);
+	TEST_ASSERT_EQ(relayed + outcomes.reflected, nr);
 	TEST_ASSERT_EQ(read_signals(fd), outcomes.success);
 	assert_outcome(r, outcomes.replied, outcomes.reflected, 0, relayed);
 }
@@ -137,6 +155,43 @@ TEST_F_TIMEOUT(flip, mask_of_posts, 600)
 {
 	test_flip(&self->r, self->vcpu, self->eventfd, NR_DELIVERED_CALLS, true,
 		  set_mask_gate);
+}
+
+/* The new mask never comes with the old ID, nor the other way round. */
+TEST_F_TIMEOUT(flip, mask_and_id, 600)
+{
+	struct relay_vm *r = &self->r;
+	u64 nr_flips;
+
+	test_flip(r, self->vcpu, self->eventfd, NR_DELIVERED_CALLS, true,
+		  set_mask_and_id_gate);
+
+	nr_flips = call_while_flipping(r, self->vcpu, set_mask_and_id_gate, NR_MASK_CALLS,
+				       SIGNAL | FAST, CONN_ID);
+	pr_info("%lu flips, %lu signals reflected\n", nr_flips, outcomes.reflected);
+	assert_outcome(r, 0, NR_MASK_CALLS, 0, 0);
+	TEST_ASSERT_EQ(outcomes.reflected, NR_MASK_CALLS);
+	TEST_ASSERT_EQ(read_signals(self->eventfd), 0);
+}
+
+/* Either L1 gets the call, or it gets the read of the input. */
+TEST_F_TIMEOUT(flip, mask_without_input, 600)
+{
+	struct relay_vm *r = &self->r;
+	u64 nr_flips;
+
+	if (!r->nested_paging)
+		SKIP(return, "no nested EPT/NPT on this host");
+
+	assert_post_delivered(r);
+	nr_flips = call_while_flipping(r, self->vcpu, set_mask_gate, NR_DELIVERED_CALLS,
+				       POST, MSG_L2_GPA - PAGE_SIZE);
+	pr_info("%lu flips, %lu intercepts, %lu calls reflected\n", nr_flips,
+		outcomes.intercepted, outcomes.reflected);
+	TEST_ASSERT(outcomes.intercepted && outcomes.reflected,
+		    "The mask was never seen to change");
+	TEST_ASSERT_EQ(outcomes.intercepted + outcomes.reflected, NR_DELIVERED_CALLS);
+	__assert_outcome(r, 0, outcomes.reflected, 0, 0, outcomes.intercepted);
 }
 
 TEST_F_TIMEOUT(flip, xen_mode, 600)
@@ -259,18 +314,18 @@ TEST_F_TIMEOUT(moving_page, post_is_of_one_page, 600)
 	sync_global_to_guest(r->vm, stop_moving);
 	pthread_join(thread, NULL);
 
-	pr_info("%lu posts of one page, %lu of the other, %lu not mapped\n",
-		nr_posts_of_page[0], nr_posts_of_page[1], outcomes.invalid);
-	TEST_ASSERT(nr_posts_of_page[0] && nr_posts_of_page[1] && outcomes.invalid,
+	pr_info("%lu posts of one page, %lu of the other, %lu intercepts\n",
+		nr_posts_of_page[0], nr_posts_of_page[1], outcomes.intercepted);
+	TEST_ASSERT(nr_posts_of_page[0] && nr_posts_of_page[1] && outcomes.intercepted,
 		    "The page was never seen to move");
 	TEST_ASSERT_EQ(outcomes.replied, r->delivered);
-	TEST_ASSERT_EQ(outcomes.replied + outcomes.invalid, nr_calls);
-	assert_outcome(r, outcomes.replied, 0, 0, nr_calls);
+	TEST_ASSERT_EQ(outcomes.replied + outcomes.intercepted, nr_calls);
+	__assert_outcome(r, outcomes.replied, 0, 0, outcomes.replied, outcomes.intercepted);
 }
 
 /*
- * A script: L1 and two L2s, of which L1 authorizes only the first, make calls in
- * turn.  After its call, L2 gives control to L1 by CPUID, an exit that the relay
+ * A script: L1 and two L2s, of which L1 authorizes the first, make calls in turn.
+ * After its call, L2 gives control to L1 by CPUID, an exit that the relay
  * has nothing to do with.
  */
 enum caller {
@@ -284,6 +339,7 @@ enum stage {
 	BEFORE_CALL,
 	AFTER_CALL,
 	IN_L1,
+	IN_FAULT,	/* L1 has yet to do about it what it does */
 	END_OF_SCRIPT,
 };
 
@@ -299,11 +355,12 @@ struct step {
 	bool exit_after_flush;	/* what L1 asks for in the partition assist page */
 	enum outcome want;
 	u64 param;		/* if delivered, what userspace is to see */
+	u64 want_faults;	/* that L1 handles, with l1_fix, before that */
 
 	/* What came of it. */
 	u64 rax;
 	u64 rip;		/* of the call, if reflected */
-	u64 nr_reflected, nr_flush_exits;
+	u64 nr_reflected, nr_flush_exits, nr_faults;
 	u64 nr_delivered;	/* noted by the host */
 };
 
@@ -318,7 +375,7 @@ struct event {
 /* Shared with guest code. */
 static struct step script[MAX_STEPS];
 static u64 nr_steps, cur_step;
-static bool want_stages;
+static bool want_stages, authorize_b;
 static struct event l1_event, l2_event;
 static u64 nr_l1_handled;
 
@@ -394,6 +451,10 @@ static void run_l2(struct hv_l1 *l1, struct step *step)
 			hv_l1_set_rip(l1, step->rip + HYPERCALL_INSN_SIZE);
 		} else if (hv_l1_exit_is_tlb_flush(l1)) {
 			step->nr_flush_exits++;
+		} else if (hv_l1_exit_is_nested_fault(l1)) {
+			step->nr_faults++;
+			guest_stage(IN_FAULT);
+			WRITE_ONCE(*l1_fix.pte, l1_fix.value);
 		} else if (hv_l1_exit_is_intr(l1) || hv_l1_exit_is_nmi(l1)) {
 			l1_event.count++;
 			l1_event.rip = hv_l1_get_rip(l1);
@@ -430,7 +491,8 @@ static void script_l1_main(void *nested_a, struct hyperv_test_pages *hv_a,
 	hv_b->vp_assist = hv_a->vp_assist;
 	hv_b->vp_assist_gpa = hv_a->vp_assist_gpa;
 	config[L2_B].another = true;
-	config[L2_B].direct_vmcs = false;
+	config[L2_B].direct_vmcs = authorize_b;
+	config[L2_B].vm_id = HV_L2_OTHER_VM_ID;
 
 	hv_l1_init(&l1[L2_A], &config[L2_A], script_l2_main);
 	l1[L2_A].regs = guest_regs;
@@ -489,6 +551,7 @@ static const char *script_vm_create(struct script_vm *s)
 		setup_smram(r->vm, r->vcpu, SMRAM_GPA, smi_handler,
 			    sizeof(smi_handler));
 
+	authorize_b = false;
 	relay_vm_set_mask(r, RELAY_ALL);
 	return NULL;
 }
@@ -503,6 +566,8 @@ static void script_vm_note_exit(struct script_vm *s)
 	sync_global_from_guest(r->vm, cur_step);
 	step = &script[cur_step];
 	step->nr_delivered++;
+	assert_exit(r, &r->exit, step->caller != L1,
+		    step->caller == L2_B ? HV_L2_OTHER_VM_ID : HV_L2_VM_ID);
 	TEST_ASSERT_EQ(r->exit.u.hcall.input, step->control & ~HV_HYPERCALL_NESTED);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], step->param);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], step->output);
@@ -534,6 +599,8 @@ static void script_vm_run(struct script_vm *s, const struct step *steps, u64 nr)
 	sync_global_to_guest(r->vm, script);
 	sync_global_to_guest(r->vm, nr_steps);
 	sync_global_to_guest(r->vm, want_stages);
+	sync_global_to_guest(r->vm, authorize_b);
+	sync_global_to_guest(r->vm, l1_fix);
 	sync_global_to_guest(r->vm, l1_event);
 	sync_global_to_guest(r->vm, l2_event);
 	sync_global_to_guest(r->vm, nr_l1_handled);
@@ -584,10 +651,11 @@ static void script_vm_run(struct script_vm *s, const struct step *steps, u64 nr)
 		TEST_ASSERT(delivered[i] == (step->want == DELIVERED) &&
 			    step->nr_reflected == (step->want == REFLECTED) &&
 			    step->nr_flush_exits == step->exit_after_flush &&
+			    step->nr_faults == step->want_faults &&
 			    step->rax == rax,
-			    "Step %lu: delivered %lu, reflected %lu, flush exits %lu, RAX 0x%lx (wanted 0x%lx)",
+			    "Step %lu: delivered %lu, reflected %lu, flush exits %lu, faults %lu, RAX 0x%lx (wanted 0x%lx)",
 			    i, delivered[i], step->nr_reflected,
-			    step->nr_flush_exits, step->rax, rax);
+			    step->nr_flush_exits, step->nr_faults, step->rax, rax);
 		if (step->caller != L1 && step->want != REFLECTED &&
 		    step->control & HV_HYPERCALL_NESTED)
 			nr_kept++;
@@ -617,7 +685,7 @@ FIXTURE_TEARDOWN(script)
 }
 
 /* Steps, as an initializer; @r is the VM. */
-#define L2_POST(l2)	{ .caller = l2, .control = POST,			\
+#define L2_POST(l2)	{ .caller = l2, .control = post_of(r),		\
 			  .input = r->msg_gpa + 0x80, .output = 0x1234,	\
 			  .param = r->msg_l1_gpa + 0x80, .want = DELIVERED }
 #define L2_SIGNAL(l2)	{ .caller = l2, .control = SIGNAL | FAST,		\
@@ -630,6 +698,9 @@ FIXTURE_TEARDOWN(script)
 #define L2_REFLECTED(l2, code)							\
 			{ .caller = l2, .control = code,			\
 			  .input = r->msg_gpa, .want = REFLECTED }
+#define L2_SIGNAL_REFLECTED(l2)							\
+			{ .caller = l2, .control = SIGNAL | FAST,		\
+			  .input = CONN_ID, .want = REFLECTED }
 #define L2_FLUSH(l2, exit)							\
 			{ .caller = l2, .exit_after_flush = exit,		\
 			  .control = HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE | FAST,	\
@@ -650,7 +721,7 @@ TEST_F(script, l1_and_l2_alternate)
 	TEST_ASSERT_EQ(read_signals(self->eventfd), 3);
 	relay_vm_set_mask(r, 0);
 	script_vm_run(&self->s, (struct step []) {
-			L1_POST, L2_REFLECTED(L2_A, POST), L1_POST, L1_SIGNAL,
+			L1_POST, L2_REFLECTED(L2_A, post_of(r)), L1_POST, L1_SIGNAL,
 			L2_REFLECTED(L2_A, SIGNAL | FAST), L1_POST,
 		      }, 6);
 	TEST_ASSERT_EQ(read_signals(self->eventfd), 1);
@@ -661,14 +732,107 @@ TEST_F(script, two_l2s_one_authorized)
 {
 	struct relay_vm *r = &self->s.r;
 	const struct step steps[] = {
-		L2_POST(L2_A), L2_REFLECTED(L2_B, POST), L2_POST(L2_A),
+		L2_POST(L2_A), L2_REFLECTED(L2_B, post_of(r)), L2_POST(L2_A),
 		L2_REFLECTED(L2_B, SIGNAL | FAST), L2_SIGNAL(L2_A),
-		L2_REFLECTED(L2_B, POST), L2_REFLECTED(L2_B, POST), L1_POST,
-		L2_REFLECTED(L2_B, POST), L2_POST(L2_A), L1_POST, L2_POST(L2_A),
+		L2_REFLECTED(L2_B, post_of(r)), L2_REFLECTED(L2_B, post_of(r)), L1_POST,
+		L2_REFLECTED(L2_B, post_of(r)), L2_POST(L2_A), L1_POST, L2_POST(L2_A),
 	};
 
 	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
 	TEST_ASSERT_EQ(read_signals(self->eventfd), 1);
+}
+
+/* To tell the two apart is up to userspace, by what the exit says. */
+TEST_F(script, two_l2s_both_authorized)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step steps[] = {
+		L2_POST(L2_A), L2_POST(L2_B), L2_SIGNAL(L2_B), L2_POST(L2_A),
+		L2_SIGNAL(L2_A), L1_POST, L2_POST(L2_B), L2_POST(L2_B), L1_SIGNAL,
+	};
+
+	authorize_b = true;
+	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+	TEST_ASSERT_EQ(read_signals(self->eventfd), 3);
+}
+
+static u64 served_id;
+
+static void serve_id(struct script_vm *s)
+{
+	relay_vm_serve(&s->r, RELAY_ALL, served_id);
+}
+
+static void save_restore_and_serve_id(struct script_vm *s)
+{
+	relay_vm_save_restore(&s->r);
+	serve_id(s);
+}
+
+static void save_restore_and_serve_id_at_stage(struct script_vm *s, enum stage stage)
+{
+	save_restore_and_serve_id(s);
+}
+
+/*
+ * One of the two is the root of L1, the other one a child that would like to be.
+ * L1's own calls have nothing to do with that.
+ */
+static void test_one_l2(struct script_vm *s, int eventfd)
+{
+	struct relay_vm *r = &s->r;
+	const struct step a_served[] = {
+		L2_POST(L2_A), L2_REFLECTED(L2_B, post_of(r)), L2_SIGNAL_REFLECTED(L2_B),
+		L2_SIGNAL(L2_A), L1_POST, L2_POST(L2_A), L2_SIGNAL_REFLECTED(L2_B),
+		L1_SIGNAL,
+	};
+	const struct step b_served[] = {
+		L2_REFLECTED(L2_A, post_of(r)), L2_POST(L2_B), L2_SIGNAL(L2_B),
+		L2_SIGNAL_REFLECTED(L2_A), L1_POST, L2_POST(L2_B),
+		L2_SIGNAL_REFLECTED(L2_A), L1_SIGNAL,
+	};
+
+	served_id = HV_L2_VM_ID;
+	serve_id(s);
+	script_vm_run(s, a_served, ARRAY_SIZE(a_served));
+	TEST_ASSERT_EQ(read_signals(eventfd), 2);
+
+	served_id = HV_L2_OTHER_VM_ID;
+	serve_id(s);
+	script_vm_run(s, b_served, ARRAY_SIZE(b_served));
+	TEST_ASSERT_EQ(read_signals(eventfd), 2);
+}
+
+TEST_F(script, one_l2_of_two)
+{
+	authorize_b = true;
+	test_one_l2(&self->s, self->eventfd);
+}
+
+/* Connections aren't part of what the selftests' library restores. */
+TEST_F_TIMEOUT(script, one_l2_of_two_after_restore, 600)
+{
+	struct relay_vm *r = &self->s.r;
+	const struct step a_served[] = {
+		L2_POST(L2_A), L2_REFLECTED(L2_B, post_of(r)), L2_SIGNAL_REFLECTED(L2_B),
+		L1_POST, L2_POST(L2_A),
+	};
+	const struct step b_served[] = {
+		L2_REFLECTED(L2_A, post_of(r)), L2_POST(L2_B), L2_SIGNAL_REFLECTED(L2_A),
+		L1_POST, L2_POST(L2_B),
+	};
+
+	authorize_b = true;
+	self->s.at_stage = save_restore_and_serve_id_at_stage;
+	self->s.in_exit = save_restore_and_serve_id;
+
+	served_id = HV_L2_VM_ID;
+	serve_id(&self->s);
+	script_vm_run(&self->s, a_served, ARRAY_SIZE(a_served));
+
+	served_id = HV_L2_OTHER_VM_ID;
+	serve_id(&self->s);
+	script_vm_run(&self->s, b_served, ARRAY_SIZE(b_served));
 }
 
 /* Both are direct hypercalls, by the same consent. */
@@ -680,7 +844,7 @@ TEST_F(script, tlb_flushes_between)
 		L2_POST(L2_A), L2_SIGNAL(L2_A), L2_FLUSH(L2_A, true),
 		L2_FLUSH(L2_A, false),
 		L2_REFLECTED(L2_B, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE | FAST),
-		L2_REFLECTED(L2_B, POST), L2_FLUSH(L2_A, true), L2_POST(L2_A),
+		L2_REFLECTED(L2_B, post_of(r)), L2_FLUSH(L2_A, true), L2_POST(L2_A),
 	};
 
 	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
@@ -690,7 +854,7 @@ TEST_F(script, tlb_flushes_between)
 	/* The mask is about others. */
 	relay_vm_set_mask(r, 0);
 	script_vm_run(&self->s, (struct step []) {
-			L2_FLUSH(L2_A, false), L2_REFLECTED(L2_A, POST),
+			L2_FLUSH(L2_A, false), L2_REFLECTED(L2_A, post_of(r)),
 			L2_FLUSH(L2_A, true),
 		      }, 3);
 }
@@ -750,7 +914,7 @@ TEST_F_TIMEOUT(script, save_restore_everywhere, 600)
 {
 	struct relay_vm *r = &self->s.r;
 	const struct step steps[] = {
-		L2_POST(L2_A), L1_POST, L2_POST(L2_A), L2_REFLECTED(L2_B, POST),
+		L2_POST(L2_A), L1_POST, L2_POST(L2_A), L2_REFLECTED(L2_B, post_of(r)),
 		L2_POST(L2_A), L2_REFLECTED(L2_A, HVCALL_POST_MESSAGE),
 		L2_POST(L2_A),
 	};
@@ -758,6 +922,36 @@ TEST_F_TIMEOUT(script, save_restore_everywhere, 600)
 	self->s.at_stage = save_restore_with_mask_at_stage;
 	self->s.in_exit = save_restore_with_mask;
 	script_vm_run(&self->s, steps, ARRAY_SIZE(steps));
+}
+
+/* L1 handles a memory intercept on another host than the one it happened on. */
+static void test_intercept(struct script_vm *s)
+{
+	struct relay_vm *r = &s->r;
+	struct step steps[] = {
+		L2_POST(L2_A), L2_POST(L2_A), L2_POST(L2_A),
+	};
+	u64 *pte = tdp_get_pte(r->vm, MSG_L2_GPA);
+
+	l1_fix.pte = relay_vm_map_pte(r, pte);
+	l1_fix.value = *pte;
+	*pte = 0;
+	steps[0].want_faults = 1;
+	script_vm_run(s, steps, ARRAY_SIZE(steps));
+}
+
+TEST_F_TIMEOUT(script, save_restore_in_intercept, 600)
+{
+	if (!self->s.r.nested_paging)
+		SKIP(return, "no nested EPT/NPT on this host");
+
+	test_intercept(&self->s);
+	self->s.at_stage = save_restore_with_mask_at_stage;
+	self->s.in_exit = save_restore_with_mask;
+	test_intercept(&self->s);
+	self->s.at_stage = set_nested_state_at_stage;
+	self->s.in_exit = NULL;
+	test_intercept(&self->s);
 }
 
 /* What KVM goes by to flush is L1's, and not saved by itself. */
@@ -944,7 +1138,7 @@ TEST_F_TIMEOUT(two_vcpus, tlb_flushes_by_vm_after_restore, 600)
 		SKIP(return, "no direct TLB flush");
 
 	reenter_l2(r);
-	l1_config.other_vm = variant->other_vm;
+	l1_config.vm_id = variant->other_vm ? HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
 	reenter_l2(other);
 	assert_flushes_by_vm(r, other, variant->other_vm);
 
@@ -964,8 +1158,8 @@ TEST_F(script, restored_without_mask)
 {
 	struct relay_vm *r = &self->s.r;
 	const struct step steps[] = {
-		L2_POST(L2_A), L2_REFLECTED(L2_A, POST), L1_POST,
-		L2_REFLECTED(L2_A, SIGNAL | FAST), L2_REFLECTED(L2_B, POST),
+		L2_POST(L2_A), L2_REFLECTED(L2_A, post_of(r)), L1_POST,
+		L2_REFLECTED(L2_A, SIGNAL | FAST), L2_REFLECTED(L2_B, post_of(r)),
 	};
 
 	self->s.in_exit = save_restore_without_mask;
@@ -974,7 +1168,7 @@ TEST_F(script, restored_without_mask)
 	self->s.in_exit = NULL;
 	relay_vm_set_mask(r, RELAY_ALL);
 	script_vm_run(&self->s, (struct step []) {
-			L2_POST(L2_A), L2_REFLECTED(L2_B, POST), L2_POST(L2_A),
+			L2_POST(L2_A), L2_REFLECTED(L2_B, post_of(r)), L2_POST(L2_A),
 		      }, 3);
 }
 
@@ -982,7 +1176,7 @@ TEST_F(script, nested_state_read_and_set)
 {
 	struct relay_vm *r = &self->s.r;
 	const struct step steps[] = {
-		L2_POST(L2_A), L2_POST(L2_A), L2_REFLECTED(L2_B, POST), L2_POST(L2_A),
+		L2_POST(L2_A), L2_POST(L2_A), L2_REFLECTED(L2_B, post_of(r)), L2_POST(L2_A),
 	};
 
 	self->s.in_exit = read_nested_state;
@@ -1063,7 +1257,7 @@ TEST_F(script, smi_in_exit)
 {
 	struct relay_vm *r = &self->s.r;
 	const struct step steps[] = {
-		L2_POST(L2_A), L2_POST(L2_A), L2_REFLECTED(L2_B, POST),
+		L2_POST(L2_A), L2_POST(L2_A), L2_REFLECTED(L2_B, post_of(r)),
 		L2_SIGNAL(L2_A), L2_POST(L2_A),
 	};
 
@@ -1112,7 +1306,7 @@ TEST_F(save_restore, between_calls)
 
 	assert_post_delivered(r);
 	relay_vm_save_restore(r);
-	assert_reflected(r, POST, r->msg_gpa);
+	assert_post_reflected(r);
 	relay_vm_save_restore(r);
 	relay_vm_set_mask(r, RELAY_ALL);
 	assert_post_delivered(r);
@@ -1127,7 +1321,7 @@ TEST_F(save_restore, in_exit)
 	r->in_exit = relay_vm_save_restore;
 	assert_post_delivered(r);
 	r->in_exit = NULL;
-	assert_reflected(r, POST, r->msg_gpa);
+	assert_post_reflected(r);
 	relay_vm_set_mask(r, RELAY_ALL);
 	assert_post_delivered(r);
 }
@@ -1146,6 +1340,141 @@ TEST_F(save_restore, nested_state_before_msrs)
 	set_guest_os_id(r->vcpu, HYPERV_LINUX_OS_ID);
 	kvm_x86_state_cleanup(state);
 	assert_post_delivered(r);
+}
+
+/*
+ * The result of a call is for where it was made, no matter what has become of the
+ * vCPU since then.
+ */
+FIXTURE(completion) {
+	struct relay_vm r;
+};
+
+FIXTURE_SETUP(completion)
+{
+	const char *why_not = relay_vm_create(&self->r, kvm_cpu_has_tdp());
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+}
+
+FIXTURE_TEARDOWN(completion)
+{
+	kvm_vm_free(self->r.vm);
+}
+
+/* Leave the vCPU in the middle of its second call, with userspace's answer. */
+static void run_into_exit(struct relay_vm *r)
+{
+	if (calls_from_l1)
+		relay_vm_call(r, HVCALL_POST_MESSAGE, r->msg_l1_gpa);
+	else
+		assert_post_delivered(r);
+
+	vcpu_run(r->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(r->vcpu, KVM_EXIT_HYPERV);
+	r->vcpu->run->hyperv.u.hcall.result = REPLY;
+}
+
+static void assert_completed(struct relay_vm *r, bool completed)
+{
+	struct kvm_regs before, after;
+
+	vcpu_regs_get(r->vcpu, &before);
+	TEST_ASSERT(before.rax != REPLY, "RAX is the result already");
+	vcpu_run_complete_io(r->vcpu);
+	if (completed) {
+		before.rax = REPLY;
+		before.rip += HYPERCALL_INSN_SIZE;
+	}
+	vcpu_regs_get(r->vcpu, &after);
+	TEST_ASSERT(!memcmp(&before, &after, sizeof(before)),
+		    "RAX 0x%llx, RIP 0x%llx; wanted 0x%llx, 0x%llx", after.rax, after.rip,
+		    before.rax, before.rip);
+}
+
+static void move_rip(struct relay_vm *r)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(r->vcpu, &regs);
+	regs.rip += 0x10;
+	vcpu_regs_set(r->vcpu, &regs);
+}
+
+TEST_F(completion, of_l2)
+{
+	run_into_exit(&self->r);
+	assert_completed(&self->r, true);
+}
+
+TEST_F(completion, of_l1)
+{
+	calls_from_l1 = true;
+	run_into_exit(&self->r);
+	assert_completed(&self->r, true);
+}
+
+TEST_F(completion, rip_of_l2_moved)
+{
+	run_into_exit(&self->r);
+	move_rip(&self->r);
+	assert_completed(&self->r, false);
+}
+
+TEST_F(completion, rip_of_l1_moved)
+{
+	calls_from_l1 = true;
+	run_into_exit(&self->r);
+	move_rip(&self->r);
+	assert_completed(&self->r, false);
+}
+
+/* Out of guest mode, with the registers as they were: only L2 is gone. */
+TEST_F(completion, left_guest_mode)
+{
+	struct kvm_vcpu *vcpu = self->r.vcpu;
+	struct kvm_nested_state state = {
+		.size = sizeof(state),
+	};
+	struct kvm_regs regs;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX)) {
+		state.format = KVM_STATE_NESTED_FORMAT_VMX;
+		state.hdr.vmx.vmxon_pa = -1ull;
+		state.hdr.vmx.vmcs12_pa = -1ull;
+	} else {
+		state.format = KVM_STATE_NESTED_FORMAT_SVM;
+		state.flags = KVM_STATE_NESTED_GIF_SET;
+	}
+
+	run_into_exit(&self->r);
+	vcpu_regs_get(vcpu, &regs);
+	vcpu_nested_state_set(vcpu, &state);
+	vcpu_regs_set(vcpu, &regs);
+	assert_completed(&self->r, false);
+}
+
+/* Reading the MP state is enough for KVM to take the INIT, which L1 intercepts. */
+TEST_F(completion, init)
+{
+	struct kvm_vcpu *vcpu = self->r.vcpu;
+	struct kvm_nested_state_buf buf;
+	struct kvm_vcpu_events events;
+	struct kvm_mp_state mp_state;
+
+	run_into_exit(&self->r);
+
+	vcpu_events_get(vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.latched_init = 1;
+	vcpu_events_set(vcpu, &events);
+	vcpu_mp_state_get(vcpu, &mp_state);
+	get_nested_state(vcpu, &buf);
+	TEST_ASSERT(!(buf.state.flags & KVM_STATE_NESTED_GUEST_MODE), "Still in L2");
+
+	assert_completed(&self->r, false);
 }
 
 int main(int argc, char *argv[])

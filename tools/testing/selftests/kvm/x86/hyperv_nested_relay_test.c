@@ -43,7 +43,7 @@ FIXTURE_TEARDOWN(relay)
 
 TEST_F(relay, off_reflects)
 {
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
@@ -51,6 +51,9 @@ TEST_F(relay, post_delivered_with_payload)
 {
 	struct relay_vm *r = &self->r;
 	int i;
+
+	if (!variant->nested_paging)
+		SKIP(return, "L1 doesn't use nested paging");
 
 	relay_vm_set_mask(r, RELAY_ALL);
 	for (i = 0; i < sizeof(msg); i++)
@@ -78,7 +81,7 @@ TEST_F(relay, mask_takes_effect_at_next_exit)
 		relay_vm_set_mask(r, RELAY_ALL);
 		assert_post_delivered(r);
 		relay_vm_set_mask(r, 0);
-		assert_reflected(r, POST, r->msg_gpa);
+		assert_post_reflected(r);
 	}
 }
 
@@ -92,17 +95,18 @@ TEST_F(relay, mask_selects_post_only)
 TEST_F(relay, mask_selects_signal_only)
 {
 	relay_vm_set_mask(&self->r, RELAY_SIGNAL);
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 	assert_delivered(&self->r, SIGNAL | FAST, CONN_ID, CONN_ID);
 }
 
 TEST_F(relay, no_nested_bit_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
-	assert_reflected(&self->r, HVCALL_POST_MESSAGE, self->r.msg_gpa);
+	assert_reflected(&self->r, post_of(&self->r) & ~HV_HYPERCALL_NESTED,
+			 self->r.msg_gpa);
 	assert_reflected(&self->r, HVCALL_SIGNAL_EVENT | FAST, CONN_ID);
 	/* Bit 31 of the control word, no other. */
-	assert_reflected(&self->r, HVCALL_POST_MESSAGE | BIT_ULL(63), self->r.msg_gpa);
+	assert_reflected(&self->r, HVCALL_SIGNAL_EVENT | FAST | BIT_ULL(63), CONN_ID);
 }
 
 TEST_F(relay, other_codes_reflect)
@@ -115,7 +119,7 @@ TEST_F(relay, other_codes_reflect)
 
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	for (i = 0; i < ARRAY_SIZE(codes); i++)
-		assert_reflected(&self->r, HV_HYPERCALL_NESTED | codes[i],
+		assert_reflected(&self->r, HV_HYPERCALL_NESTED | FAST | codes[i],
 				 self->r.msg_gpa);
 }
 
@@ -123,7 +127,7 @@ TEST_F(relay, not_authorized_in_vmcs_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	l1_config.direct_vmcs = false;
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
@@ -131,7 +135,7 @@ TEST_F(relay, not_authorized_in_assist_page_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	l1_config.direct_assist = false;
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
@@ -150,12 +154,12 @@ TEST_F(relay, l1_may_change_its_mind)
 
 	l1_config.direct_vmcs = false;
 	l1_apply_config(r);
-	assert_reflected(r, POST, r->msg_gpa);
+	assert_post_reflected(r);
 
 	l1_config.direct_vmcs = true;
 	l1_config.direct_assist = false;
 	l1_apply_config(r);
-	assert_reflected(r, POST, r->msg_gpa);
+	assert_post_reflected(r);
 
 	l1_config.direct_assist = true;
 	l1_apply_config(r);
@@ -175,7 +179,7 @@ TEST_F(relay, vp_assist_page_disabled_reflects)
 	/* The page still says yes, but is no VP assist page any more. */
 	l1_config.no_vp_assist = true;
 	l1_apply_config(r);
-	assert_reflected(r, POST, r->msg_gpa);
+	assert_post_reflected(r);
 
 	l1_config.no_vp_assist = false;
 	l1_apply_config(r);
@@ -197,7 +201,7 @@ TEST_F(relay, pv_eoi_changed_reflects)
 	for (pv_eoi = HV_PV_EOI_OFF; pv_eoi <= HV_PV_EOI_BACK; pv_eoi++) {
 		l1_config.pv_eoi = pv_eoi;
 		l1_apply_config(r);
-		assert_reflected(r, POST, r->msg_gpa);
+		assert_post_reflected(r);
 
 		l1_config.pv_eoi = HV_PV_EOI_VP_ASSIST;
 		l1_apply_config(r);
@@ -217,7 +221,141 @@ TEST_F(relay, guest_os_id_set_after_entry)
 	l1_config.direct_vmcs = false;
 	l1_apply_config(r);
 	set_guest_os_id(r->vcpu, HYPERV_LINUX_OS_ID);
-	assert_reflected(r, POST, r->msg_gpa);
+	assert_post_reflected(r);
+}
+
+/* Userspace serves one L2: that of the VM with the ID that it gave. */
+TEST_F(relay, one_l2)
+{
+	static const u64 others[] = {
+		0, HV_L2_VM_ID - 1, HV_L2_VM_ID + 1, HV_L2_VM_ID | BIT_ULL(32),
+		HV_L2_VM_ID | BIT_ULL(63), -1ull,
+	};
+	struct relay_vm *r = &self->r;
+	int i;
+
+	relay_vm_serve(r, RELAY_ALL, HV_L2_VM_ID);
+	assert_post_delivered(r);
+	assert_delivered(r, SIGNAL | FAST, CONN_ID, CONN_ID);
+
+	for (i = 0; i < ARRAY_SIZE(others); i++) {
+		relay_vm_serve(r, RELAY_ALL, others[i]);
+		assert_post_reflected(r);
+		assert_reflected(r, SIGNAL | FAST, CONN_ID);
+	}
+
+	/* Without the bit, any L2 is served. */
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+	relay_vm_serve(r, RELAY_POST, HV_L2_VM_ID);
+	assert_post_delivered(r);
+	assert_reflected(r, SIGNAL | FAST, CONN_ID);
+}
+
+/* Any ID is as good as any other. */
+TEST_F(relay, one_l2_with_id_0)
+{
+	struct relay_vm *r = &self->r;
+
+	l1_config.vm_id = 0;
+	relay_vm_serve(r, RELAY_ALL, 0);
+	assert_post_delivered(r);
+	relay_vm_serve(r, RELAY_ALL, HV_L2_VM_ID);
+	assert_post_reflected(r);
+}
+
+TEST_F(relay, one_l2_with_id_of_64_bits)
+{
+	struct relay_vm *r = &self->r;
+
+	l1_config.vm_id = 0xfedcba9876543210;
+	relay_vm_serve(r, RELAY_ALL, l1_config.vm_id);
+	assert_post_delivered(r);
+	relay_vm_serve(r, RELAY_ALL, (u32)l1_config.vm_id);
+	assert_post_reflected(r);
+}
+
+/* The TLFS's consent to posts and signals, if userspace insists on it. */
+TEST_F(relay, inter_partition)
+{
+	struct relay_vm *r = &self->r;
+
+	relay_vm_set_mask(r, RELAY_ALL | RELAY_INTER_PARTITION);
+	assert_post_reflected(r);
+	assert_reflected(r, SIGNAL | FAST, CONN_ID);
+
+	/* Reserved bits, all of them. */
+	l1_config.hypercall_controls = ~HV_INTER_PARTITION_COMM;
+	l1_apply_config(r);
+	assert_post_reflected(r);
+
+	l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
+	l1_apply_config(r);
+	assert_post_delivered(r);
+	assert_delivered(r, SIGNAL | FAST, CONN_ID, CONN_ID);
+
+	l1_config.hypercall_controls = -1u;
+	l1_apply_config(r);
+	assert_post_delivered(r);
+
+	/* It comes on top of the other two. */
+	l1_config.direct_assist = false;
+	l1_apply_config(r);
+	assert_post_reflected(r);
+
+	l1_config.direct_assist = true;
+	l1_config.hypercall_controls = 0;
+	l1_apply_config(r);
+	assert_post_reflected(r);
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+}
+
+TEST_F(relay, inter_partition_and_one_l2)
+{
+	struct relay_vm *r = &self->r;
+
+	l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
+	relay_vm_serve(r, RELAY_ALL | RELAY_INTER_PARTITION, HV_L2_VM_ID);
+	assert_post_delivered(r);
+	relay_vm_serve(r, RELAY_ALL | RELAY_INTER_PARTITION, HV_L2_OTHER_VM_ID);
+	assert_post_reflected(r);
+	relay_vm_serve(r, RELAY_ALL | RELAY_INTER_PARTITION, HV_L2_VM_ID);
+	l1_config.hypercall_controls = 0;
+	l1_apply_config(r);
+	assert_post_reflected(r);
+}
+
+/* They say whose calls, not which. */
+TEST_F(relay, modifiers_alone_relay_nothing)
+{
+	struct relay_vm *r = &self->r;
+
+	l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
+	relay_vm_serve(r, RELAY_INTER_PARTITION, HV_L2_VM_ID);
+	assert_post_reflected(r);
+	assert_reflected(r, SIGNAL | FAST, CONN_ID);
+}
+
+/* Userspace may leave alone what it doesn't know. */
+static void leave_result(struct relay_vm *r)
+{
+	r->vcpu->run->hyperv.u.hcall.result = r->exit.u.hcall.result;
+}
+
+TEST_F(relay, result_not_written)
+{
+	struct relay_vm *r = &self->r;
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_post_delivered(r);
+	r->in_exit = leave_result;
+	relay_vm_call(r, post_of(r), r->msg_gpa);
+	assert_outcome(r, 1, 0, 0, 1);
+	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_CODE);
+	relay_vm_call(r, SIGNAL | FAST, CONN_ID);
+	assert_outcome(r, 1, 0, 0, 1);
+	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_CODE);
 }
 
 /* A plain VMCS, or a VMCB without anything in its part for software. */
@@ -225,7 +363,7 @@ TEST_F(relay, not_enlightened_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	l1_config.enlightened = false;
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
@@ -233,7 +371,7 @@ TEST_F(relay, l1_without_guest_os_id_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	l1_config.guest_os_id = 0;
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 }
 
 TEST_F(relay, xen_mode_reflects)
@@ -249,83 +387,26 @@ TEST_F(relay, xen_mode_reflects)
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	assert_post_delivered(&self->r);
 	vm_ioctl(self->r.vm, KVM_XEN_HVM_CONFIG, &config);
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 }
 
-/* L1 has no nested paging to map these: its GPAs go to userspace unseen. */
-TEST_F(relay, input_not_mapped)
+/* What L1 maps L2's GPAs to is not for KVM to guess. */
+TEST_F(relay, slow_without_nested_paging_reflects)
 {
 	struct relay_vm *r = &self->r;
-	gpa_t hole = MSG_L2_GPA - PAGE_SIZE;
 
 	relay_vm_set_mask(r, RELAY_ALL);
-	if (r->nested_paging) {
-		assert_status(r, POST, hole, HV_STATUS_INVALID_HYPERCALL_INPUT);
-		assert_status(r, SIGNAL, hole, HV_STATUS_INVALID_HYPERCALL_INPUT);
+	if (variant->nested_paging) {
+		assert_delivered(r, POST, r->msg_gpa, r->msg_l1_gpa);
 	} else {
-		assert_delivered(r, POST, hole, hole);
+		assert_reflected(r, POST, r->msg_gpa);
+		assert_reflected(r, SIGNAL, r->msg_gpa);
+		/* Nor is it for KVM to check. */
+		assert_reflected(r, POST, r->msg_gpa + 1);
+		assert_reflected(r, POST, BIT_ULL(63));
 	}
-	/* And L2 carries on. */
-	assert_post_delivered(r);
-}
-
-TEST_F(relay, input_above_maxphyaddr)
-{
-	struct relay_vm *r = &self->r;
-
-	relay_vm_set_mask(r, RELAY_ALL);
-	assert_status(r, POST, r->msg_gpa | BIT_ULL(r->vm->pa_bits),
-		      HV_STATUS_INVALID_HYPERCALL_INPUT);
-	assert_status(r, POST, r->msg_gpa | BIT_ULL(63),
-		      HV_STATUS_INVALID_HYPERCALL_INPUT);
-	assert_post_delivered(r);
-}
-
-/* A GPA that is fine for the CPU, but not for page tables of 4 levels. */
-TEST_F(relay, input_above_page_tables)
-{
-	struct relay_vm *r = &self->r;
-	struct kvm_sregs sregs;
-
-	if (!variant->nested_paging)
-		SKIP(return, "L1 doesn't use nested paging");
-	vcpu_sregs_get(r->vcpu, &sregs);
-	if (kvm_cpu_has(X86_FEATURE_SVM) && (sregs.cr4 & X86_CR4_LA57))
-		SKIP(return, "L1's NPT has 5 levels");
-
-	vcpu_set_cpuid_property(r->vcpu, X86_PROPERTY_MAX_PHY_ADDR, 52);
-	relay_vm_set_mask(r, RELAY_ALL);
-	assert_status(r, POST, r->msg_gpa | BIT_ULL(48),
-		      HV_STATUS_INVALID_HYPERCALL_INPUT);
-	assert_post_delivered(r);
-}
-
-TEST_F(relay, input_misaligned)
-{
-	struct relay_vm *r = &self->r;
-	int i;
-
-	relay_vm_set_mask(r, RELAY_ALL);
-	for (i = 1; i < 8; i++) {
-		assert_status(r, POST, r->msg_gpa + i, HV_STATUS_INVALID_ALIGNMENT);
-		assert_status(r, SIGNAL, r->msg_gpa + i, HV_STATUS_INVALID_ALIGNMENT);
-	}
-	assert_delivered(r, POST, r->msg_gpa + 8, r->msg_l1_gpa + 8);
-}
-
-/* Userspace would read L1's secret, which L2 was never given. */
-TEST_F(relay, post_crossing_page)
-{
-	struct relay_vm *r = &self->r;
-	u64 last = PAGE_SIZE - HV_POST_MESSAGE_INPUT_SIZE;
-	u64 i;
-
-	relay_vm_set_mask(r, RELAY_ALL);
-	assert_delivered(r, POST, r->msg_gpa + last, r->msg_l1_gpa + last);
-	for (i = last + 8; i < PAGE_SIZE; i += 8)
-		assert_status(r, POST, r->msg_gpa + i, HV_STATUS_INVALID_ALIGNMENT);
-	assert_delivered(r, POST, r->msg_gpa + PAGE_SIZE,
-			 r->msg_l1_gpa + PAGE_SIZE * (r->nested_paging ? 2 : 1));
+	assert_delivered(r, POST | FAST, r->msg_gpa, r->msg_gpa);
+	assert_delivered(r, SIGNAL | FAST, CONN_ID, CONN_ID);
 }
 
 TEST_F(relay, reserved_rep_and_varhead_fail)
@@ -337,7 +418,7 @@ TEST_F(relay, reserved_rep_and_varhead_fail)
 	for (bit = 17; bit < 64; bit++) {
 		if (BIT_ULL(bit) == HV_HYPERCALL_NESTED)
 			continue;
-		assert_status(r, POST | BIT_ULL(bit), r->msg_gpa,
+		assert_status(r, post_of(r) | BIT_ULL(bit), r->msg_gpa,
 			      HV_STATUS_INVALID_HYPERCALL_INPUT);
 		assert_status(r, SIGNAL | FAST | BIT_ULL(bit), CONN_ID,
 			      HV_STATUS_INVALID_HYPERCALL_INPUT);
@@ -369,10 +450,170 @@ FIXTURE_TEARDOWN(mapping)
 	kvm_vm_free(self->r.vm);
 }
 
+/* The entry that the page table of MSG_L2_GPA hangs on. */
+static u64 *get_pde(struct relay_vm *r)
+{
+	u64 *pde = addr_gpa2hva(r->vm, r->vm->stage2_mmu.pgd);
+	int i;
+
+	for (i = r->vm->stage2_mmu.pgtable_levels; i > PG_LEVEL_2M; i--) {
+		pde += (MSG_L2_GPA >> PG_LEVEL_SHIFT(i)) & 0x1ff;
+		pde = addr_gpa2hva(r->vm, PTE_GET_PA(*pde));
+	}
+	return pde + ((MSG_L2_GPA >> PG_LEVEL_SHIFT(i)) & 0x1ff);
+}
+
+/*
+ * EPT: execute-only, if the CPU has that, or else a misconfiguration.  NPT: all
+ * accesses of L2 are user accesses.
+ */
+static u64 unreadable(struct relay_vm *r, u64 pte)
+{
+	struct pte_masks *masks = &r->vm->stage2_mmu.arch.pte_masks;
+
+	pte &= ~(masks->readable | masks->user);
+	if (masks->readable)
+		pte &= ~masks->writable;
+	return pte;
+}
+
+TEST_F(mapping, input_above_maxphyaddr)
+{
+	struct relay_vm *r = &self->r;
+
+	assert_status(r, POST, r->msg_gpa | BIT_ULL(r->vm->pa_bits),
+		      HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_status(r, SIGNAL, r->msg_gpa | BIT_ULL(63),
+		      HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_post_delivered(r);
+}
+
+/* A GPA that is fine for the CPU, but not for page tables of 4 levels. */
+TEST_F(mapping, input_above_page_tables)
+{
+	struct relay_vm *r = &self->r;
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(r->vcpu, &sregs);
+	if (kvm_cpu_has(X86_FEATURE_SVM) && (sregs.cr4 & X86_CR4_LA57))
+		SKIP(return, "L1's NPT has 5 levels");
+
+	vcpu_set_cpuid_property(r->vcpu, X86_PROPERTY_MAX_PHY_ADDR, 52);
+	assert_status(r, POST, r->msg_gpa | BIT_ULL(48),
+		      HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_post_delivered(r);
+}
+
+TEST_F(mapping, input_misaligned)
+{
+	struct relay_vm *r = &self->r;
+	int i;
+
+	for (i = 1; i < 8; i++) {
+		assert_status(r, POST, r->msg_gpa + i, HV_STATUS_INVALID_ALIGNMENT);
+		assert_status(r, SIGNAL, r->msg_gpa + i, HV_STATUS_INVALID_ALIGNMENT);
+	}
+	assert_delivered(r, POST, r->msg_gpa + 8, r->msg_l1_gpa + 8);
+}
+
+/* Userspace would read L1's secret, which L2 was never given. */
+TEST_F(mapping, post_crossing_page)
+{
+	struct relay_vm *r = &self->r;
+	u64 last = PAGE_SIZE - HV_POST_MESSAGE_INPUT_SIZE;
+	u64 i;
+
+	assert_delivered(r, POST, r->msg_gpa + last, r->msg_l1_gpa + last);
+	for (i = last + 8; i < PAGE_SIZE; i += 8)
+		assert_status(r, POST, r->msg_gpa + i, HV_STATUS_INVALID_ALIGNMENT);
+	assert_delivered(r, POST, r->msg_gpa + PAGE_SIZE,
+			 r->msg_l1_gpa + 2 * PAGE_SIZE);
+}
+
+/* What is wrong with the address is wrong whether it is mapped or not. */
+TEST_F(mapping, bad_address_not_mapped)
+{
+	struct relay_vm *r = &self->r;
+	gpa_t hole = MSG_L2_GPA - PAGE_SIZE;
+
+	assert_status(r, POST, hole + 4, HV_STATUS_INVALID_ALIGNMENT);
+	assert_status(r, POST, hole + PAGE_SIZE - 8, HV_STATUS_INVALID_ALIGNMENT);
+	assert_status(r, POST, hole | BIT_ULL(63), HV_STATUS_INVALID_HYPERCALL_INPUT);
+}
+
+/* L1 gets to see the call's read, whether it maps the page or not. */
 static void assert_not_mapped(struct relay_vm *r, gpa_t l2_gpa)
 {
-	assert_status(r, POST, l2_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
-	assert_status(r, SIGNAL, l2_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_intercepted(r, POST, l2_gpa + 0x18);
+	assert_intercepted(r, SIGNAL, l2_gpa + 0x20);
+}
+
+/* Another vCPU's L2 may have its calls intercepted: nothing may be left over. */
+TEST_F(mapping, hole_intercepted)
+{
+	struct relay_vm *r = &self->r;
+
+	assert_not_mapped(r, MSG_L2_GPA - PAGE_SIZE);
+	assert_post_delivered(r);
+
+	/* L0 doesn't read the page for calls that go to L1. */
+	relay_vm_set_mask(r, 0);
+	assert_reflected(r, POST, MSG_L2_GPA - PAGE_SIZE);
+	relay_vm_set_mask(r, RELAY_SIGNAL);
+	assert_reflected(r, POST, MSG_L2_GPA - PAGE_SIZE);
+	assert_intercepted(r, SIGNAL, MSG_L2_GPA - PAGE_SIZE);
+}
+
+/*
+ * L1 maps lazily, as hypervisors do: with @bad for *@pte, there is one intercept,
+ * after which the call is delivered once, from where L1 has put the page.
+ */
+static void assert_delivered_once_mapped(struct relay_vm *r, u64 *pte, u64 bad)
+{
+	gpa_t l2_gpa = r->msg_gpa + 0x40, l1_gpa = r->msg_l1_gpa + 0x40;
+	u64 value = CONN_ID + 1, good = *pte;
+	int i;
+
+	memcpy(addr_gpa2hva(r->vm, l1_gpa), &value, sizeof(value));
+	for (i = 0; i < 3; i++) {
+		assert_delivered(r, POST, l2_gpa, l1_gpa);
+
+		*pte = bad;
+		relay_vm_call_fixed(r, POST, l2_gpa, pte, good);
+		__assert_outcome(r, 1, 0, 0, 1, 1);
+		assert_delivered_exit(r, POST, l1_gpa);
+
+		*pte = bad;
+		relay_vm_call_fixed(r, SIGNAL, l2_gpa, pte, good);
+		__assert_outcome(r, 1, 0, 0, 1, 1);
+		assert_delivered_exit(r, SIGNAL, value);
+	}
+}
+
+TEST_F(mapping, page_mapped_on_intercept)
+{
+	assert_delivered_once_mapped(&self->r, self->pte, 0);
+}
+
+TEST_F(mapping, table_mapped_on_intercept)
+{
+	assert_delivered_once_mapped(&self->r, get_pde(&self->r), 0);
+}
+
+TEST_F(mapping, page_readable_on_intercept)
+{
+	assert_delivered_once_mapped(&self->r, self->pte, unreadable(&self->r, *self->pte));
+}
+
+/* The VMM turns the relay off meanwhile: L1 gets the call after all, once. */
+TEST_F(mapping, relay_turned_off_after_intercept)
+{
+	struct relay_vm *r = &self->r;
+
+	*self->pte = 0;
+	assert_intercepted(r, POST, r->msg_gpa);
+	relay_vm_set_mask(r, 0);
+	assert_reflected(r, POST, r->msg_gpa);
 }
 
 TEST_F(mapping, page_removed_and_put_back)
@@ -417,25 +658,18 @@ TEST_F(mapping, not_executable_delivered)
 	assert_post_delivered(&self->r);
 }
 
-/*
- * EPT: execute-only, if the CPU has that, or else a misconfiguration.  NPT: all
- * accesses of L2 are user accesses.
- */
-TEST_F(mapping, not_readable_fails)
+TEST_F(mapping, not_readable_intercepted)
 {
-	struct pte_masks *masks = &self->r.vm->stage2_mmu.arch.pte_masks;
 	u64 pte = *self->pte;
 
-	*self->pte &= ~(masks->readable | masks->user);
-	if (masks->readable)
-		*self->pte &= ~masks->writable;
+	*self->pte = unreadable(&self->r, pte);
 	assert_not_mapped(&self->r, self->r.msg_gpa);
 	*self->pte = pte;
 	assert_post_delivered(&self->r);
 }
 
 /* EPT only: write-only is a misconfiguration.  NPT has no such thing. */
-TEST_F(mapping, write_only_fails)
+TEST_F(mapping, write_only_intercepted)
 {
 	if (!kvm_cpu_has(X86_FEATURE_VMX))
 		SKIP(return, "VMX only, what is writable in NPT is readable");
@@ -444,7 +678,7 @@ TEST_F(mapping, write_only_fails)
 	assert_not_mapped(&self->r, self->r.msg_gpa);
 }
 
-TEST_F(mapping, reserved_bit_fails)
+TEST_F(mapping, reserved_bit_intercepted)
 {
 	if (self->r.vm->pa_bits == 52)
 		SKIP(return, "no reserved bits in the address");
@@ -454,24 +688,13 @@ TEST_F(mapping, reserved_bit_fails)
 }
 
 /* What L1 maps doesn't have to be memory, what it maps with has to. */
-TEST_F(mapping, table_outside_of_memslots_fails)
+TEST_F(mapping, table_outside_of_memslots_intercepted)
 {
 	struct relay_vm *r = &self->r;
 	gpa_t nowhere = r->vm->max_gfn << PAGE_SHIFT;
-	gpa_t table = addr_hva2gpa(r->vm, self->pte) & PAGE_MASK;
-	u64 *pde, pte;
-	int i;
+	u64 *pde = get_pde(r), pte = *pde;
 
-	/* Find the entry that the page table hangs on. */
-	pde = addr_gpa2hva(r->vm, r->vm->stage2_mmu.pgd);
-	for (i = r->vm->stage2_mmu.pgtable_levels; i > PG_LEVEL_2M; i--) {
-		pde += (MSG_L2_GPA >> PG_LEVEL_SHIFT(i)) & 0x1ff;
-		pde = addr_gpa2hva(r->vm, PTE_GET_PA(*pde));
-	}
-	pde += (MSG_L2_GPA >> PG_LEVEL_SHIFT(i)) & 0x1ff;
-	TEST_ASSERT_EQ(PTE_GET_PA(*pde), table);
-
-	pte = *pde;
+	TEST_ASSERT_EQ(PTE_GET_PA(pte), addr_hva2gpa(r->vm, self->pte) & PAGE_MASK);
 	*pde = (pte & ~PHYSICAL_PAGE_MASK) | nowhere;
 	assert_not_mapped(r, r->msg_gpa);
 	*pde = pte;
@@ -488,6 +711,59 @@ TEST_F(mapping, page_outside_of_memslots_delivered)
 	assert_delivered(r, POST, r->msg_gpa + 0x18, nowhere + 0x18);
 	/* KVM reads this one itself, and says of L1's what it says here. */
 	assert_status(r, SIGNAL, r->msg_gpa, HV_STATUS_INVALID_ALIGNMENT);
+}
+
+static void assert_flush(struct relay_vm *r, u64 control, gpa_t l2_gpa, u64 result)
+{
+	relay_vm_call(r, control, l2_gpa);
+	assert_outcome(r, 0, 0, 0, 0);
+	TEST_ASSERT_EQ(hcall_out.rax, result);
+}
+
+/*
+ * L2's TLB flushes are the other calls whose input L0 reads by way of L1's nested
+ * page tables: 24 bytes, and 8 for each address of a list.
+ */
+TEST_F(mapping, flush_input)
+{
+	const u64 list = HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST | 2ULL << 32;
+	const u64 space = HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE;
+	struct relay_vm *r = &self->r;
+	gpa_t end = r->msg_gpa + PAGE_SIZE;
+
+	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
+		SKIP(return, "no direct TLB flush");
+
+	assert_flush(r, space, r->msg_gpa, HV_STATUS_SUCCESS);
+	assert_flush(r, space, end - 24, HV_STATUS_SUCCESS);
+	assert_flush(r, space, end - 16, HV_STATUS_INVALID_ALIGNMENT);
+	assert_flush(r, space, r->msg_gpa + 4, HV_STATUS_INVALID_ALIGNMENT);
+	assert_flush(r, list, end - 40, HV_STATUS_SUCCESS | 2ULL << 32);
+	assert_flush(r, list, end - 32, HV_STATUS_INVALID_ALIGNMENT);
+	assert_flush(r, space, r->msg_gpa | BIT_ULL(63), HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_flush(r, space, MSG_L2_GPA - PAGE_SIZE, HV_STATUS_INVALID_HYPERCALL_INPUT);
+}
+
+/* What L1 lets L2 ask of L0 is Hyper-V's interface, whatever else there is. */
+TEST_F(mapping, flush_is_of_hyperv)
+{
+	struct kvm_xen_hvm_config config = {
+		.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
+		.msr = 0x40000200,
+	};
+	struct relay_vm *r = &self->r;
+
+	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
+		SKIP(return, "no direct TLB flush");
+
+	assert_flush(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa, HV_STATUS_SUCCESS);
+	set_guest_os_id(r->vcpu, 0);
+	assert_flush(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa, HV_STATUS_SUCCESS);
+
+	if (!(kvm_check_cap(KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
+		return;
+	vm_ioctl(r->vm, KVM_XEN_HVM_CONFIG, &config);
+	assert_flush(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa, HV_STATUS_SUCCESS);
 }
 
 /* Where a large page of L1's is, in memory of its own. */
@@ -599,6 +875,9 @@ TEST_F(signal, slow)
 	struct relay_vm *r = &self->r;
 	u64 last = PAGE_SIZE - sizeof(u64);
 
+	if (!variant->nested_paging)
+		SKIP(return, "L1 doesn't use nested paging");
+
 	set_signal_input(r, 0x80, CONN_ID);
 	assert_status(r, SIGNAL, r->msg_gpa + 0x80, HV_STATUS_SUCCESS);
 	assert_nr_signals(self->eventfd, 1);
@@ -619,10 +898,14 @@ TEST_F(signal, bad_connection_or_flag)
 	/* A flag number, which only userspace may understand. */
 	assert_delivered(&self->r, SIGNAL | FAST, CONN_ID | BIT_ULL(32),
 			 CONN_ID | BIT_ULL(32));
-	/* If the call isn't fast, userspace is to get the GPA of all that. */
+	assert_nr_signals(self->eventfd, 0);
+	if (!variant->nested_paging)
+		return;
+
+	/* If the call isn't fast, userspace is to get all that, too. */
 	set_signal_input(&self->r, 0x80, CONN_ID | BIT_ULL(32) | BIT_ULL(63));
 	assert_delivered(&self->r, SIGNAL, self->r.msg_gpa + 0x80,
-			 self->r.msg_l1_gpa + 0x80);
+			 CONN_ID | BIT_ULL(32) | BIT_ULL(63));
 	assert_nr_signals(self->eventfd, 0);
 }
 
@@ -631,9 +914,36 @@ TEST_F(signal, unknown_connection_delivered)
 	struct relay_vm *r = &self->r;
 
 	assert_delivered(r, SIGNAL | FAST, CONN_ID + 1, CONN_ID + 1);
-	set_signal_input(r, 0x80, CONN_ID + 1);
-	assert_delivered(r, SIGNAL, r->msg_gpa + 0x80, r->msg_l1_gpa + 0x80);
 	assert_nr_signals(self->eventfd, 0);
+	if (!variant->nested_paging)
+		return;
+
+	set_signal_input(r, 0x80, CONN_ID + 1);
+	assert_delivered(r, SIGNAL, r->msg_gpa + 0x80, CONN_ID + 1);
+	assert_nr_signals(self->eventfd, 0);
+}
+
+/* KVM completes the call, but only once it can read its input. */
+TEST_F(signal, slow_mapped_on_intercept)
+{
+	struct relay_vm *r = &self->r;
+	u64 *pte, good;
+
+	if (!variant->nested_paging)
+		SKIP(return, "L1 doesn't use nested paging");
+
+	pte = tdp_get_pte(r->vm, MSG_L2_GPA);
+	good = *pte;
+	set_signal_input(r, 0x80, CONN_ID);
+
+	*pte = 0;
+	assert_intercepted(r, SIGNAL, r->msg_gpa + 0x80);
+	assert_nr_signals(self->eventfd, 0);
+
+	relay_vm_call_fixed(r, SIGNAL, r->msg_gpa + 0x80, pte, good);
+	__assert_outcome(r, 0, 0, 0, 1, 1);
+	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_SUCCESS);
+	assert_nr_signals(self->eventfd, 1);
 }
 
 /* The same for L1's own calls, which the relay must leave alone. */
@@ -647,11 +957,16 @@ TEST_F(signal, l1_calls)
 	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_SUCCESS);
 	assert_nr_signals(self->eventfd, 1);
 
-	/* A slow one has its GPA in params[0], as a post has. */
+	/* A slow one gets to userspace as a fast one, unlike a post. */
 	set_signal_input(r, 0x80, CONN_ID + 1);
 	relay_vm_call(r, HVCALL_SIGNAL_EVENT, r->msg_l1_gpa + 0x80);
 	assert_outcome(r, 1, 0, 0, 0);
-	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], r->msg_l1_gpa + 0x80);
+	assert_delivered_exit(r, HVCALL_SIGNAL_EVENT, CONN_ID + 1);
+	relay_vm_set_mask(r, 0);
+	relay_vm_call(r, HVCALL_SIGNAL_EVENT, r->msg_l1_gpa + 0x80);
+	assert_outcome(r, 1, 0, 0, 0);
+	assert_delivered_exit(r, HVCALL_SIGNAL_EVENT, CONN_ID + 1);
+	relay_vm_set_mask(r, RELAY_ALL);
 
 	relay_vm_call(r, HVCALL_POST_MESSAGE, r->msg_l1_gpa);
 	assert_outcome(r, 1, 0, 0, 0);
@@ -690,7 +1005,7 @@ TEST_F(vmmcall, not_intercepted_by_l1)
 	struct relay_vm *r = &self->r;
 
 	/* As VMMCALL does on bare metal. */
-	relay_vm_call(r, POST, r->msg_gpa);
+	relay_vm_call(r, post_of(r), r->msg_gpa);
 	assert_outcome(r, 0, 0, 1, 0);
 
 	relay_vm_set_mask(r, RELAY_ALL);
@@ -806,10 +1121,10 @@ static void relay_vm_call_in_mode(struct relay_vm *r, enum hv_l2_mode mode)
 	hcall_in.rflags = X86_EFLAGS_FIXED;
 	hcall_in.r8 = garbage;
 	if (hv_l2_mode_is_64_bit(mode)) {
-		hcall_in.rcx = POST;
+		hcall_in.rcx = post_of(r);
 		hcall_in.rdx = r->msg_gpa;
 	} else {
-		hcall_in.rax = garbage | POST;
+		hcall_in.rax = garbage | post_of(r);
 		hcall_in.rdx = garbage;
 		hcall_in.rbx = garbage | r->msg_gpa >> 32;
 		hcall_in.rcx = garbage | (u32)r->msg_gpa;
@@ -825,16 +1140,17 @@ static void assert_reflected_in_mode(struct relay_vm *r, enum hv_l2_mode mode)
 	assert_outcome(r, 0, 1, 0, 0);
 	TEST_ASSERT_EQ(l1_seen.rip, hv_l2_first_rip(&l1_config));
 	if (hv_l2_mode_is_64_bit(mode))
-		TEST_ASSERT_EQ(l1_seen.regs.rcx, POST);
+		TEST_ASSERT_EQ(l1_seen.regs.rcx, post_of(r));
 	else
-		TEST_ASSERT_EQ((u32)l1_seen.regs.rax, (u32)POST);
+		TEST_ASSERT_EQ((u32)l1_seen.regs.rax, (u32)post_of(r));
 }
 
-static void assert_delivered_in_32_bit_mode(struct relay_vm *r, enum hv_l2_mode mode)
+static void assert_delivered_in_32_bit_mode(struct relay_vm *r, enum hv_l2_mode mode,
+					    u64 intercepts)
 {
 	relay_vm_call_in_mode(r, mode);
-	assert_outcome(r, 1, 1, 0, 1);
-	TEST_ASSERT_EQ(r->exit.u.hcall.input, HVCALL_POST_MESSAGE);
+	__assert_outcome(r, 1, 1, 0, 1, intercepts);
+	TEST_ASSERT_EQ(r->exit.u.hcall.input, post_of(r) & ~HV_HYPERCALL_NESTED);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], r->msg_l1_gpa);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], 0x1111111122222222);
 
@@ -857,9 +1173,28 @@ TEST_F(mode, on)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	if (variant->relayed)
-		assert_delivered_in_32_bit_mode(&self->r, variant->mode);
+		assert_delivered_in_32_bit_mode(&self->r, variant->mode, 0);
 	else
 		assert_reflected_in_mode(&self->r, variant->mode);
+}
+
+TEST_F(mode, mapped_on_intercept)
+{
+	struct relay_vm *r = &self->r;
+	u64 *pte;
+
+	if (!variant->relayed || !variant->nested_paging)
+		SKIP(return, "nothing slow is relayed");
+
+	pte = tdp_get_pte(r->vm, MSG_L2_GPA);
+	l1_fix.pte = relay_vm_map_pte(r, pte);
+	l1_fix.value = *pte;
+	*pte = 0;
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_delivered_in_32_bit_mode(r, variant->mode, 1);
+	TEST_ASSERT_EQ(l1_fault.gpa, r->msg_gpa);
+	TEST_ASSERT_EQ(l1_fault.rip, hv_l2_first_rip(&l1_config));
+	TEST_ASSERT_EQ((u32)l1_fault.regs.rax, (u32)POST);
 }
 
 FIXTURE(capability) {
@@ -894,10 +1229,10 @@ TEST_F(capability, bad_input_keeps_mask)
 	struct kvm_enable_cap cap;
 	int i;
 
-	relay_vm_set_mask(r, RELAY_POST);
+	relay_vm_serve(r, RELAY_POST, HV_L2_VM_ID);
 
 	for (i = 0; i < 64; i++) {
-		if (BIT_ULL(i) & RELAY_ALL)
+		if (BIT_ULL(i) & RELAY_VALID)
 			continue;
 		cap = (struct kvm_enable_cap) { .args[0] = BIT_ULL(i) };
 		assert_einval(r, &cap);
@@ -916,7 +1251,19 @@ TEST_F(capability, bad_input_keeps_mask)
 		assert_einval(r, &cap);
 		cap.args[i] = BIT_ULL(63);
 		assert_einval(r, &cap);
+		cap.args[0] = 0;
+		assert_einval(r, &cap);
+		cap.args[0] = RELAY_ALL | RELAY_INTER_PARTITION;
+		assert_einval(r, &cap);
+		cap.args[0] = RELAY_VALID;
+		if (i > 1)
+			assert_einval(r, &cap);
 	}
+	/* The ID must not change, either, if something else is wrong. */
+	cap = (struct kvm_enable_cap) {
+		.flags = 1, .args = { RELAY_VALID, HV_L2_OTHER_VM_ID },
+	};
+	assert_einval(r, &cap);
 
 	assert_post_delivered(r);
 	assert_reflected(r, SIGNAL | FAST, CONN_ID);
@@ -925,7 +1272,7 @@ TEST_F(capability, bad_input_keeps_mask)
 /* Not of a suite with a VM: it must hold with nested virtualization off, too. */
 TEST(capability_is_reported)
 {
-	int mask = kvm_has_nested() ? RELAY_ALL : 0;
+	int mask = kvm_has_nested() ? 0x303 : 0;
 
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_NESTED_HYPERV_HCALL_RELAY), mask);
 }
@@ -987,7 +1334,7 @@ TEST_F(privileges, signal_only)
 {
 	vcpu_clear_cpuid_feature(self->r.vcpu, HV_POST_MESSAGES);
 	vcpu_set_cpuid_feature(self->r.vcpu, HV_SIGNAL_EVENTS);
-	assert_status(&self->r, POST, self->r.msg_gpa, HV_STATUS_ACCESS_DENIED);
+	assert_status(&self->r, post_of(&self->r), self->r.msg_gpa, HV_STATUS_ACCESS_DENIED);
 	assert_delivered(&self->r, SIGNAL | FAST, CONN_ID, CONN_ID);
 }
 
@@ -997,7 +1344,7 @@ TEST_F(privileges, none_off_reflects)
 	vcpu_clear_cpuid_feature(self->r.vcpu, HV_POST_MESSAGES);
 	vcpu_clear_cpuid_feature(self->r.vcpu, HV_SIGNAL_EVENTS);
 	relay_vm_set_mask(&self->r, 0);
-	assert_reflected(&self->r, POST, self->r.msg_gpa);
+	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
@@ -1011,7 +1358,7 @@ TEST(synic_inactive_fails)
 		SKIP(return, "%s", why_not);
 
 	relay_vm_set_mask(&r, RELAY_ALL);
-	assert_status(&r, POST, r.msg_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_status(&r, post_of(&r), r.msg_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
 	assert_status(&r, SIGNAL | FAST, CONN_ID, HV_STATUS_INVALID_HYPERCALL_INPUT);
 	kvm_vm_free(r.vm);
 }

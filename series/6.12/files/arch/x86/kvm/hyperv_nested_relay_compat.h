@@ -6,9 +6,6 @@
 #ifndef __ARCH_X86_KVM_HYPERV_NESTED_RELAY_COMPAT_H__
 #define __ARCH_X86_KVM_HYPERV_NESTED_RELAY_COMPAT_H__
 
-/* The including file's own, which comes too late for the headers below. */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/kvm_host.h>
 
 #include "cpuid.h"
@@ -17,6 +14,9 @@
 #include "x86.h"
 
 #define EXPORT_SYMBOL_FOR_KVM_INTERNAL	EXPORT_SYMBOL_GPL
+
+/* Of the VP assist page. */
+#define hypercall_controls	hypercallControls
 
 /* Registers: what is read without a suffix here, is "raw" in later kernels. */
 #define kvm_rcx_read_raw	kvm_rcx_read

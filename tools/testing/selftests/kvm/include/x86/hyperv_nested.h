@@ -24,6 +24,9 @@
 /* Input block of HvPostMessage, in bytes. */
 #define HV_POST_MESSAGE_INPUT_SIZE	256
 
+/* The TLFS's consent to posts and signals, in the VP assist page's hypercall controls. */
+#define HV_INTER_PARTITION_COMM		(1u << 0)
+
 /* What L1 says L2's VM and VP are, if it uses the enlightened VMCS or VMCB. */
 #define HV_L2_VM_ID			1
 #define HV_L2_VP_ID			1
@@ -54,12 +57,13 @@ struct hv_l1_config {
 	bool enlightened;	/* use the eVMCS, fill in the VMCB's enlightenments */
 	bool direct_vmcs;	/* nested_flush_hypercall in the eVMCS/VMCB */
 	bool direct_assist;	/* directhypercall in the VP assist page */
+	u32 hypercall_controls;	/* in the VP assist page, HV_INTER_PARTITION_COMM */
 	bool no_vp_assist;	/* no such page (SVM only, the eVMCS needs it) */
 	enum hv_pv_eoi pv_eoi;	/* but for the first, no such page either */
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
 	bool intercept_events;	/* L1 gets interrupts and NMIs that arrive in L2 */
 	bool another;		/* L1 has an L2 already, i.e. is a hypervisor */
-	bool other_vm;		/* L2 is of HV_L2_OTHER_VM_ID; for hv_l1_init() */
+	u64 vm_id;		/* of L2, any value; for hv_l1_init() */
 	enum hv_l2_mode mode;
 	u64 l2_code;		/* L2's first instruction, unless HV_L2_LONG; < 4G */
 };
@@ -201,6 +205,7 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 
 	/* Not current_vp_assist, which all vCPUs share. */
 	assist->nested_control.features.directhypercall = cfg->direct_assist;
+	assist->nested_control.hypercallControls.reserved = cfg->hypercall_controls;
 	if (cfg->no_vp_assist)
 		wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
 	else
@@ -223,7 +228,6 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 			      void *l2_code)
 {
-	u64 vm_id = cfg->other_vm ? HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
 	struct hyperv_test_pages *hv = l1->hv;
 
 	wrmsr(HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
@@ -248,7 +252,7 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 				PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING);
 		if (cfg->enlightened) {
 			current_evmcs->partition_assist_page = hv->partition_assist_gpa;
-			current_evmcs->hv_vm_id = vm_id;
+			current_evmcs->hv_vm_id = cfg->vm_id;
 			current_evmcs->hv_vp_id = HV_L2_VP_ID;
 		}
 	} else {
@@ -259,7 +263,8 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 		if (cfg->mode != HV_L2_LONG)
 			__hv_l1_svm_set_mode(&vmcb->save, cfg);
 		/* As on VMX, where there is no choice. */
-		vmcb->control.intercept |= BIT_ULL(INTERCEPT_CPUID);
+		vmcb->control.intercept |= BIT_ULL(INTERCEPT_CPUID) |
+					   BIT_ULL(INTERCEPT_INIT);
 		if (cfg->no_intercept)
 			vmcb->control.intercept &= ~BIT_ULL(INTERCEPT_VMMCALL);
 		if (cfg->intercept_events)
@@ -267,7 +272,7 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 						   BIT_ULL(INTERCEPT_NMI);
 		if (cfg->enlightened) {
 			enl->partition_assist_page = hv->partition_assist_gpa;
-			enl->hv_vm_id = vm_id;
+			enl->hv_vm_id = cfg->vm_id;
 			enl->hv_vp_id = HV_L2_VP_ID;
 		}
 	}
@@ -355,6 +360,39 @@ static inline bool hv_l1_exit_is_tlb_flush(struct hv_l1 *l1)
 	return l1->svm->vmcb->control.exit_code == HV_SVM_EXITCODE_ENL &&
 	       l1->svm->vmcb->control.exit_info_1 ==
 	       HV_SVM_ENL_EXITCODE_TRAP_AFTER_FLUSH;
+}
+
+/*
+ * Did L2 exit to L1 because of what L1's nested page tables say, i.e. with an EPT
+ * violation, an EPT misconfiguration or a nested page fault?
+ */
+static inline bool hv_l1_exit_is_nested_fault(struct hv_l1 *l1)
+{
+	u64 reason = hv_l1_exit_reason(l1);
+
+	if (this_cpu_has(X86_FEATURE_VMX))
+		return reason == EXIT_REASON_EPT_VIOLATION ||
+		       reason == EXIT_REASON_EPT_MISCONFIG;
+
+	return reason == SVM_EXIT_NPF;
+}
+
+/* The L2 GPA of a nested fault. */
+static inline u64 hv_l1_fault_gpa(struct hv_l1 *l1)
+{
+	if (this_cpu_has(X86_FEATURE_VMX))
+		return vmreadz(GUEST_PHYSICAL_ADDRESS);
+
+	return l1->svm->vmcb->control.exit_info_2;
+}
+
+/* EPT_VIOLATION_*, 0 for a misconfiguration, or PFERR_* on SVM. */
+static inline u64 hv_l1_fault_info(struct hv_l1 *l1)
+{
+	if (this_cpu_has(X86_FEATURE_VMX))
+		return vmreadz(EXIT_QUALIFICATION);
+
+	return l1->svm->vmcb->control.exit_info_1;
 }
 
 static inline u64 hv_l1_get_rip(struct hv_l1 *l1)

@@ -4,8 +4,9 @@
  * hypercall at a time, with all of its registers under control, and an L1 that
  * counts the hypercalls that reach it.
  *
- * A call has one of three outcomes: it is delivered to userspace, KVM completes
- * it with a status, or it is reflected to L1.
+ * A call has one of four outcomes: it is delivered to userspace, KVM completes
+ * it with a status, it is reflected to L1, or L1 gets a memory intercept, because
+ * it doesn't map the input.
  */
 #ifndef SELFTEST_KVM_HYPERV_NESTED_RELAY_H
 #define SELFTEST_KVM_HYPERV_NESTED_RELAY_H
@@ -21,6 +22,9 @@
 #define RELAY_POST	KVM_NESTED_HYPERV_RELAY_POST_MESSAGE
 #define RELAY_SIGNAL	KVM_NESTED_HYPERV_RELAY_SIGNAL_EVENT
 #define RELAY_ALL	(RELAY_POST | RELAY_SIGNAL)
+#define RELAY_INTER_PARTITION	KVM_NESTED_HYPERV_RELAY_INTER_PARTITION
+#define RELAY_ONE_L2	KVM_NESTED_HYPERV_RELAY_ONE_L2
+#define RELAY_VALID	(RELAY_ALL | RELAY_INTER_PARTITION | RELAY_ONE_L2)
 
 #define POST		(HV_HYPERCALL_NESTED | HVCALL_POST_MESSAGE)
 #define SIGNAL		(HV_HYPERCALL_NESTED | HVCALL_SIGNAL_EVENT)
@@ -30,6 +34,9 @@
 
 /* What L1 puts into L2's RAX when a hypercall is reflected to it. */
 #define REFLECTED_RAX	0x4c31ULL
+
+/* The same for a memory intercept, if L1 isn't to map the input. */
+#define INTERCEPTED_RAX	0x4c32ULL
 
 /* What userspace answers, all of RAX is to carry it. */
 #define REPLY		0x1234567800000abcULL
@@ -50,7 +57,7 @@ static struct hv_l1_config l1_config;
 static bool calls_from_l1, write_msg;
 static u64 nr_calls;		/* between two looks of the host */
 static struct {			/* how many of them ended with which RAX */
-	u64 reflected, success, replied, invalid;
+	u64 reflected, success, replied, intercepted;
 } outcomes;
 static u64 msg_offset;
 static u8 msg[HV_POST_MESSAGE_INPUT_SIZE];
@@ -59,6 +66,20 @@ static struct {
 	u64 rip;
 	struct guest_regs regs;
 } l1_seen;
+/* The last memory intercept, and how many there were. */
+static struct {
+	u64 count;
+	u64 reason, gpa, info, rip;
+	struct guest_regs regs;
+} l1_fault;
+/*
+ * What L1 does about one: set this entry of its nested page tables and resume L2,
+ * or, without an entry, skip the call.
+ */
+static struct {
+	u64 *pte;
+	u64 value;
+} l1_fix;
 static u64 nr_uds;
 
 /* Not static, for the sake of do_hypercall(). */
@@ -119,8 +140,8 @@ static inline void caller_main(void)
 			case REPLY:
 				outcomes.replied++;
 				break;
-			case HV_STATUS_INVALID_HYPERCALL_INPUT:
-				outcomes.invalid++;
+			case INTERCEPTED_RAX:
+				outcomes.intercepted++;
 				break;
 			}
 		}
@@ -132,6 +153,23 @@ static inline void ud_handler(struct ex_regs *regs)
 {
 	nr_uds++;
 	regs->rip += HYPERCALL_INSN_SIZE;
+}
+
+static inline void l1_handle_fault(struct hv_l1 *l1)
+{
+	l1_fault.count++;
+	l1_fault.reason = hv_l1_exit_reason(l1);
+	l1_fault.gpa = hv_l1_fault_gpa(l1);
+	l1_fault.info = hv_l1_fault_info(l1);
+	l1_fault.rip = hv_l1_get_rip(l1);
+	l1_fault.regs = guest_regs;
+
+	if (l1_fix.pte) {
+		WRITE_ONCE(*l1_fix.pte, l1_fix.value);
+	} else {
+		guest_regs.rax = INTERCEPTED_RAX;
+		hv_l1_set_rip(l1, l1_fault.rip + HYPERCALL_INSN_SIZE);
+	}
 }
 
 static inline void l1_main(void *nested, struct hyperv_test_pages *hv)
@@ -155,6 +193,10 @@ static inline void l1_main(void *nested, struct hyperv_test_pages *hv)
 
 	for (;;) {
 		hv_l1_enter(&l1);
+		if (hv_l1_exit_is_nested_fault(&l1)) {
+			l1_handle_fault(&l1);
+			continue;
+		}
 		__GUEST_ASSERT(hv_l1_exit_is_hcall(&l1),
 			       "Wanted a hypercall exit, got 0x%lx",
 			       hv_l1_exit_reason(&l1));
@@ -182,8 +224,9 @@ struct relay_vm {
 	gpa_t msg_gpa;		/* what L2 says */
 	gpa_t msg_l1_gpa;	/* what userspace is to see */
 	gpa_t code_gpa;		/* of CODE_GVA, identity mapped by L1 */
+	gpa_t pte_pages[4];	/* that L1 can write to */
 
-	/* Outcome of the last call, besides hcall_out, l1_seen and nr_uds. */
+	/* Outcome of the last call, besides hcall_out, l1_seen, l1_fault and nr_uds. */
 	u64 delivered;
 	struct kvm_hyperv_exit exit;
 	u8 payload[HV_POST_MESSAGE_INPUT_SIZE];
@@ -267,7 +310,9 @@ static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_pagi
 		.enlightened	= true,
 		.direct_vmcs	= true,
 		.direct_assist	= true,
+		.vm_id		= HV_L2_VM_ID,
 	};
+	memset(&l1_fix, 0, sizeof(l1_fix));
 	calls_from_l1 = false;
 	nr_calls = 1;
 	write_msg = false;
@@ -293,6 +338,39 @@ static inline void relay_vm_set_mask(struct relay_vm *r, u64 mask)
 	vm_enable_cap(r->vm, KVM_CAP_NESTED_HYPERV_HCALL_RELAY, mask);
 }
 
+/* Set the mask, and serve only the L2 of VM @vm_id. */
+static inline void relay_vm_serve(struct relay_vm *r, u64 mask, u64 vm_id)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_NESTED_HYPERV_HCALL_RELAY,
+		.args = { mask | RELAY_ONE_L2, vm_id },
+	};
+
+	vm_ioctl(r->vm, KVM_ENABLE_CAP, &cap);
+}
+
+/*
+ * Let L1 write to the page that has *@pte, an entry of its nested page tables.
+ * Returns L1's address of the entry.
+ */
+#define RELAY_PTE_GVA		0x20000000ULL
+
+static inline u64 *relay_vm_map_pte(struct relay_vm *r, u64 *pte)
+{
+	gpa_t page = addr_hva2gpa(r->vm, pte) & PAGE_MASK;
+	gva_t gva = RELAY_PTE_GVA;
+	int i;
+
+	for (i = 0; r->pte_pages[i] && r->pte_pages[i] != page; i++) {
+		TEST_ASSERT(i + 1 < ARRAY_SIZE(r->pte_pages), "Too many page tables");
+		gva += PAGE_SIZE;
+	}
+	if (!r->pte_pages[i])
+		virt_pg_map(r->vm, gva, page);
+	r->pte_pages[i] = page;
+	return (u64 *)(gva + ((u64)pte & ~PAGE_MASK));
+}
+
 /* It is the VM's, any vCPU will do. */
 static inline void set_guest_os_id(struct kvm_vcpu *vcpu, u64 id)
 {
@@ -312,12 +390,44 @@ static inline int relay_vm_add_eventfd(struct relay_vm *r)
 	return args.fd;
 }
 
+/*
+ * The connection and flag of an HvSignalEvent, as two VMMs find it.  QEMU goes by
+ * the fast bit, OpenVMM takes params[0] for the value in any case.
+ */
+static inline u64 qemu_signal_param(struct relay_vm *r, struct kvm_hyperv_exit *exit)
+{
+	u64 param = exit->u.hcall.params[0];
+
+	if (!(exit->u.hcall.input & FAST))
+		memcpy(&param, addr_gpa2hva(r->vm, param), sizeof(param));
+	return param;
+}
+
+static inline u64 openvmm_signal_param(struct kvm_hyperv_exit *exit)
+{
+	return exit->u.hcall.params[0];
+}
+
+/* Check what an exit says of the caller and, if it's a signal, of the connection. */
+static inline void assert_exit(struct relay_vm *r, struct kvm_hyperv_exit *exit,
+			       bool from_l2, u64 vm_id)
+{
+	TEST_ASSERT_EQ(exit->type, KVM_EXIT_HYPERV_HCALL);
+	TEST_ASSERT_EQ(exit->u.hcall.flags, from_l2 ? KVM_EXIT_HYPERV_HCALL_FROM_L2 : 0);
+	TEST_ASSERT_EQ(exit->u.hcall.l2_vm_id, from_l2 ? vm_id : 0);
+	TEST_ASSERT(!(exit->u.hcall.input & HV_HYPERCALL_NESTED), "Nested bit in input");
+
+	/* Not what an earlier exit left there. */
+	TEST_ASSERT_EQ(exit->u.hcall.result, HV_STATUS_INVALID_HYPERCALL_CODE);
+
+	if ((u16)exit->u.hcall.input == HVCALL_SIGNAL_EVENT)
+		TEST_ASSERT_EQ(qemu_signal_param(r, exit), openvmm_signal_param(exit));
+}
+
 static inline void relay_vm_record_exit(struct relay_vm *r)
 {
 	struct kvm_run *run = r->vcpu->run;
 	gpa_t gpa = run->hyperv.u.hcall.params[0];
-
-	TEST_ASSERT_EQ(run->hyperv.type, KVM_EXIT_HYPERV_HCALL);
 
 	r->delivered++;
 	r->exit = run->hyperv;
@@ -357,6 +467,7 @@ static inline void relay_vm_run(struct relay_vm *r)
 	struct ucall uc;
 
 	memset(&l1_seen, 0, sizeof(l1_seen));
+	memset(&l1_fault, 0, sizeof(l1_fault));
 	memset(r->payload, 0, sizeof(r->payload));
 	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 	r->delivered = 0;
@@ -373,6 +484,8 @@ static inline void relay_vm_run(struct relay_vm *r)
 	sync_global_to_guest(r->vm, hcall_in);
 	sync_global_to_guest(r->vm, hcall_is_vmmcall);
 	sync_global_to_guest(r->vm, l1_seen);
+	sync_global_to_guest(r->vm, l1_fault);
+	sync_global_to_guest(r->vm, l1_fix);
 	sync_global_to_guest(r->vm, nr_uds);
 
 	for (;;) {
@@ -380,6 +493,7 @@ static inline void relay_vm_run(struct relay_vm *r)
 		if (r->vcpu->run->exit_reason != KVM_EXIT_HYPERV)
 			break;
 		relay_vm_record_exit(r);
+		assert_exit(r, &r->exit, !calls_from_l1, l1_config.vm_id);
 		if (r->in_exit)
 			r->in_exit(r);
 	}
@@ -398,19 +512,22 @@ static inline void relay_vm_run(struct relay_vm *r)
 	sync_global_from_guest(r->vm, hcall_in);
 	sync_global_from_guest(r->vm, hcall_out);
 	sync_global_from_guest(r->vm, l1_seen);
+	sync_global_from_guest(r->vm, l1_fault);
 	sync_global_from_guest(r->vm, outcomes);
 	sync_global_from_guest(r->vm, nr_uds);
 	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 }
 
 /* A 64-bit call, garbage in all registers that aren't its operands. */
+#define GARBAGE(reg)	(0xa5a5000000000000ULL | ((reg) + 1) * 0x101)
+
 static inline void relay_vm_call(struct relay_vm *r, u64 control, u64 input)
 {
 	u64 *reg = (u64 *)&hcall_in;
 	int i;
 
 	for (i = 0; i < sizeof(hcall_in) / sizeof(*reg); i++)
-		reg[i] = 0xa5a5000000000000ULL | (i + 1) * 0x101;
+		reg[i] = GARBAGE(i);
 	hcall_in.rcx = control;
 	hcall_in.rdx = input;
 
@@ -424,14 +541,21 @@ static inline void relay_vm_call(struct relay_vm *r, u64 control, u64 input)
 			    reg[i], ((u64 *)&hcall_out)[i]);
 }
 
-static inline void assert_outcome(struct relay_vm *r, u64 delivered, u64 reflected,
-				  u64 uds, u64 kept)
+static inline void __assert_outcome(struct relay_vm *r, u64 delivered, u64 reflected,
+				    u64 uds, u64 kept, u64 intercepts)
 {
+	TEST_ASSERT_EQ(l1_fault.count, intercepts);
 	TEST_ASSERT(r->delivered == delivered && l1_seen.count == reflected &&
 		    nr_uds == uds && r->nr_kept == kept,
 		    "Wanted delivered %lu, reflected %lu, #UD %lu, stat %lu; got %lu, %lu, %lu, %lu (RAX 0x%lx)",
 		    delivered, reflected, uds, kept, r->delivered, l1_seen.count,
 		    nr_uds, r->nr_kept, hcall_out.rax);
+}
+
+static inline void assert_outcome(struct relay_vm *r, u64 delivered, u64 reflected,
+				  u64 uds, u64 kept)
+{
+	__assert_outcome(r, delivered, reflected, uds, kept, 0);
 }
 
 static inline void assert_reflected(struct relay_vm *r, u64 control, u64 input)
@@ -446,14 +570,24 @@ static inline void assert_reflected(struct relay_vm *r, u64 control, u64 input)
 	TEST_ASSERT_EQ(l1_seen.regs.r8, hcall_in.r8);
 }
 
-static inline void assert_delivered(struct relay_vm *r, u64 control, u64 input, u64 param)
+/* The exit of a call that was delivered, however often L2 tried. */
+static inline void assert_delivered_exit(struct relay_vm *r, u64 control, u64 param)
 {
-	relay_vm_call(r, control, input);
-	assert_outcome(r, 1, 0, 0, 1);
+	/* KVM reads the parameter of a slow HvSignalEvent, and makes it a fast one. */
+	if ((u16)control == HVCALL_SIGNAL_EVENT)
+		control |= FAST;
+
 	TEST_ASSERT_EQ(r->exit.u.hcall.input, control & ~HV_HYPERCALL_NESTED);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], param);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], hcall_in.r8);
 	TEST_ASSERT_EQ(hcall_out.rax, REPLY);
+}
+
+static inline void assert_delivered(struct relay_vm *r, u64 control, u64 input, u64 param)
+{
+	relay_vm_call(r, control, input);
+	assert_outcome(r, 1, 0, 0, 1);
+	assert_delivered_exit(r, control, param);
 }
 
 /* The call is kept from L1, but KVM completes it. */
@@ -464,9 +598,72 @@ static inline void assert_status(struct relay_vm *r, u64 control, u64 input, u64
 	TEST_ASSERT_EQ(hcall_out.rax, status);
 }
 
+/*
+ * What L1 is to see of a call whose input at @gpa it doesn't let L2 read: a read
+ * of that GPA, and L2 at its hypercall, with nothing changed.
+ */
+static inline void assert_fault(u64 control, gpa_t gpa)
+{
+	u64 want, mask;
+
+	TEST_ASSERT_EQ(l1_fault.gpa, gpa);
+	TEST_ASSERT_EQ(l1_fault.regs.rax, GARBAGE(0));
+	TEST_ASSERT_EQ(l1_fault.regs.rcx, control);
+	TEST_ASSERT_EQ(l1_fault.regs.rdx, gpa);
+	TEST_ASSERT_EQ(l1_fault.regs.r8, hcall_in.r8);
+
+	if (!kvm_cpu_has(X86_FEATURE_VMX)) {
+		want = PFERR_GUEST_FINAL_MASK | PFERR_USER_MASK;
+		mask = ~(u64)(PFERR_PRESENT_MASK | PFERR_RSVD_MASK);
+	} else if (l1_fault.reason == EXIT_REASON_EPT_VIOLATION) {
+		want = EPT_VIOLATION_ACC_READ;
+		mask = ~(u64)(EPT_VIOLATION_PROT_READ | EPT_VIOLATION_PROT_WRITE |
+			      EPT_VIOLATION_PROT_EXEC);
+	} else {
+		want = 0;
+		mask = -1ull;
+	}
+	TEST_ASSERT_EQ(l1_fault.info & mask, want);
+}
+
+/* L1 gets a memory intercept, and goes on without the call. */
+static inline void assert_intercepted(struct relay_vm *r, u64 control, gpa_t gpa)
+{
+	memset(&l1_fix, 0, sizeof(l1_fix));
+	relay_vm_call(r, control, gpa);
+	__assert_outcome(r, 0, 0, 0, 0, 1);
+	TEST_ASSERT_EQ(hcall_out.rax, INTERCEPTED_RAX);
+	assert_fault(control, gpa);
+}
+
+/*
+ * L1 gets a memory intercept, sets *@pte, an entry of its nested page tables as
+ * the host sees it, to @value and resumes L2: the call is made once.
+ */
+static inline void relay_vm_call_fixed(struct relay_vm *r, u64 control, gpa_t gpa,
+				       u64 *pte, u64 value)
+{
+	l1_fix.pte = relay_vm_map_pte(r, pte);
+	l1_fix.value = value;
+	relay_vm_call(r, control, gpa);
+	memset(&l1_fix, 0, sizeof(l1_fix));
+	assert_fault(control, gpa);
+}
+
+/* The post that KVM can relay: without nested paging in L1, only a fast one. */
+static inline u64 post_of(struct relay_vm *r)
+{
+	return r->nested_paging ? POST : POST | FAST;
+}
+
 static inline void assert_post_delivered(struct relay_vm *r)
 {
-	assert_delivered(r, POST, r->msg_gpa, r->msg_l1_gpa);
+	assert_delivered(r, post_of(r), r->msg_gpa, r->msg_l1_gpa);
+}
+
+static inline void assert_post_reflected(struct relay_vm *r)
+{
+	assert_reflected(r, post_of(r), r->msg_gpa);
 }
 
 #endif /* SELFTEST_KVM_HYPERV_NESTED_RELAY_H */

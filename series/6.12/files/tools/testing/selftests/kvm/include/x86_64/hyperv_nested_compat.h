@@ -30,6 +30,11 @@ typedef u64 gpa_t;
 #define X86_EFLAGS_DF	BIT(10)
 #define X86_EFLAGS_OF	BIT(11)
 
+#define EPT_VIOLATION_ACC_READ		BIT(0)
+#define EPT_VIOLATION_PROT_READ		BIT(3)
+#define EPT_VIOLATION_PROT_WRITE	BIT(4)
+#define EPT_VIOLATION_PROT_EXEC		BIT(5)
+
 static inline void sti(void)
 {
 	asm volatile("sti");
