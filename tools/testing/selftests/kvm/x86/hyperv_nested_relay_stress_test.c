@@ -1477,6 +1477,111 @@ TEST_F(completion, init)
 	assert_completed(&self->r, false);
 }
 
+/* What comes after an instruction comes after the call, of whoever. */
+static void test_single_step(struct relay_vm *r)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+	};
+	struct kvm_run *run = r->vcpu->run;
+	struct kvm_regs before, after;
+
+	run_into_exit(r);
+	vcpu_regs_get(r->vcpu, &before);
+	vcpu_guest_debug_set(r->vcpu, &debug);
+	vcpu_run(r->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(r->vcpu, KVM_EXIT_DEBUG);
+	TEST_ASSERT_EQ(run->debug.arch.exception, DB_VECTOR);
+	TEST_ASSERT_EQ(run->debug.arch.pc, before.rip + HYPERCALL_INSN_SIZE);
+
+	vcpu_regs_get(r->vcpu, &after);
+	TEST_ASSERT_EQ(after.rip, before.rip + HYPERCALL_INSN_SIZE);
+	TEST_ASSERT_EQ(after.rax, REPLY);
+}
+
+TEST_F(completion, single_step_of_l2)
+{
+	test_single_step(&self->r);
+}
+
+TEST_F(completion, single_step_of_l1)
+{
+	calls_from_l1 = true;
+	test_single_step(&self->r);
+}
+
+static struct event db_event;
+
+static __attribute__((target("general-regs-only"))) void db_handler(struct ex_regs *regs)
+{
+	db_event.count++;
+	db_event.rip = regs->rip;
+	db_event.rax = regs->rax;
+	regs->rflags &= ~(u64)X86_EFLAGS_TF;
+}
+
+static void test_trap_flag(struct relay_vm *r)
+{
+	struct kvm_regs regs;
+	struct ucall uc;
+
+	vm_install_exception_handler(r->vm, DB_VECTOR, db_handler);
+	memset(&db_event, 0, sizeof(db_event));
+	sync_global_to_guest(r->vm, db_event);
+
+	run_into_exit(r);
+	vcpu_regs_get(r->vcpu, &regs);
+	regs.rflags |= X86_EFLAGS_TF;
+	vcpu_regs_set(r->vcpu, &regs);
+	vcpu_run(r->vcpu);
+	TEST_ASSERT_EQ(get_ucall(r->vcpu, &uc), UCALL_SYNC);
+
+	sync_global_from_guest(r->vm, db_event);
+	TEST_ASSERT_EQ(db_event.count, 1);
+	TEST_ASSERT_EQ(db_event.rip, regs.rip + HYPERCALL_INSN_SIZE);
+	TEST_ASSERT_EQ(db_event.rax, REPLY);
+}
+
+TEST_F(completion, trap_flag_of_l2)
+{
+	test_trap_flag(&self->r);
+}
+
+TEST_F(completion, trap_flag_of_l1)
+{
+	calls_from_l1 = true;
+	test_trap_flag(&self->r);
+}
+
+/* As after STI: the call is the one instruction that the shadow is for. */
+static void test_interrupt_shadow(struct relay_vm *r)
+{
+	struct kvm_vcpu_events events;
+
+	run_into_exit(r);
+	vcpu_events_get(r->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+	events.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
+	vcpu_events_set(r->vcpu, &events);
+	vcpu_events_get(r->vcpu, &events);
+	TEST_ASSERT(events.interrupt.shadow, "No shadow to begin with");
+
+	assert_completed(r, true);
+	vcpu_events_get(r->vcpu, &events);
+	TEST_ASSERT(!events.interrupt.shadow, "The shadow is still there");
+}
+
+TEST_F(completion, interrupt_shadow_of_l2)
+{
+	test_interrupt_shadow(&self->r);
+}
+
+TEST_F(completion, interrupt_shadow_of_l1)
+{
+	calls_from_l1 = true;
+	test_interrupt_shadow(&self->r);
+}
+
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvm_has_nested());

@@ -1000,19 +1000,70 @@ FIXTURE_TEARDOWN(vmmcall)
 	kvm_vm_free(self->r.vm);
 }
 
+/* As VMMCALL does on bare metal. */
+static void assert_ud(struct relay_vm *r, u64 control, u64 input)
+{
+	relay_vm_call(r, control, input);
+	assert_outcome(r, 0, 0, 1, 0);
+	TEST_ASSERT_EQ(hcall_out.rax, GARBAGE(0));
+}
+
+static void assert_all_ud(struct relay_vm *r)
+{
+	assert_ud(r, post_of(r), r->msg_gpa);
+	assert_ud(r, SIGNAL | FAST, CONN_ID);
+	assert_ud(r, HVCALL_POST_MESSAGE, r->msg_gpa);
+	assert_ud(r, 0, 0);
+}
+
 TEST_F(vmmcall, not_intercepted_by_l1)
 {
 	struct relay_vm *r = &self->r;
 
-	/* As VMMCALL does on bare metal. */
-	relay_vm_call(r, post_of(r), r->msg_gpa);
-	assert_outcome(r, 0, 0, 1, 0);
+	assert_all_ud(r);
 
 	relay_vm_set_mask(r, RELAY_ALL);
 	assert_post_delivered(r);
+	assert_delivered(r, SIGNAL | FAST, CONN_ID, CONN_ID);
+	assert_ud(r, HVCALL_POST_MESSAGE, r->msg_gpa);
+	assert_ud(r, post_of(r) & ~HV_HYPERCALL_NESTED, r->msg_gpa);
 
-	relay_vm_call(r, HVCALL_POST_MESSAGE, r->msg_gpa);
-	assert_outcome(r, 0, 0, 1, 0);
+	relay_vm_set_mask(r, RELAY_POST);
+	assert_post_delivered(r);
+	assert_ud(r, SIGNAL | FAST, CONN_ID);
+
+	relay_vm_serve(r, RELAY_ALL, HV_L2_OTHER_VM_ID);
+	assert_all_ud(r);
+	relay_vm_set_mask(r, RELAY_ALL | RELAY_INTER_PARTITION);
+	assert_all_ud(r);
+}
+
+TEST_F(vmmcall, not_authorized_in_vmcb)
+{
+	l1_config.direct_vmcs = false;
+	assert_all_ud(&self->r);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+	assert_all_ud(&self->r);
+}
+
+TEST_F(vmmcall, not_authorized_in_assist_page)
+{
+	l1_config.direct_assist = false;
+	assert_all_ud(&self->r);
+	relay_vm_set_mask(&self->r, RELAY_ALL);
+	assert_all_ud(&self->r);
+}
+
+TEST_F(vmmcall, slow_without_nested_paging)
+{
+	struct relay_vm *r = &self->r;
+
+	if (r->nested_paging)
+		SKIP(return, "L1 uses nested paging");
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	assert_ud(r, POST, r->msg_gpa);
+	assert_ud(r, SIGNAL, r->msg_gpa);
 }
 
 /*
