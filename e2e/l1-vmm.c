@@ -29,6 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "say.h"
+
 #define PAGE		4096
 #define MEMORY		(2ul << 20)
 #define PML4		0x1000
@@ -89,19 +91,6 @@ asm(".section .rodata\n"
     "	hlt\n"
     "code_end:\n"
     ".text\n");
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *format, ...)
-{
-	va_list ap;
-
-	printf("e2e: ");
-	va_start(ap, format);
-	vprintf(format, ap);
-	va_end(ap);
-	printf("\n");
-	fflush(stdout);
-}
 
 static __attribute__((noreturn)) void die(const char *what)
 {

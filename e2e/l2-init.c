@@ -32,25 +32,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "say.h"
+
 #define PORT_END	0x4f0
 #define PORT_CHILD	0x4f1
 #define BUS		"/sys/bus/vmbus"
 #define BIND_SECONDS	8	/* hv_balloon gives up after 5 */
 
 static char cmdline[2048];
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *format, ...)
-{
-	va_list ap;
-
-	printf("e2e: ");
-	va_start(ap, format);
-	vprintf(format, ap);
-	va_end(ap);
-	printf("\n");
-	fflush(stdout);
-}
 
 /* What is new in the kernel's log: on the console, each character costs two exits to the VMM. */
 static void show_log(void)
