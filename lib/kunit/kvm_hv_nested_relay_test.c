@@ -181,7 +181,9 @@ static void set_call(struct relay_test *relay, u64 control, u64 input)
 /* As kvm_hv_hypercall() does with a call of L2 that L0 wanted. */
 static struct relay_result begin(struct relay_test *relay, u64 control, u64 input)
 {
-	struct relay_result result = { .control = control, .input = input, .status = STATUS_SUCCESS };
+	struct relay_result result = {
+		.control = control, .input = input, .status = STATUS_SUCCESS,
+	};
 
 	result.made = kvm_hv_nested_relay_begin(relay->vcpu, &result.control,
 						&result.input, &result.status);

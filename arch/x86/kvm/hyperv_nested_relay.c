@@ -126,6 +126,11 @@ static struct kvm_hv_nested_relay_config kvm_hv_nested_relay_get(struct kvm *kvm
 	return config;
 }
 
+static bool kvm_hv_nested_relay_inter_partition(struct kvm_vcpu_hv *hv_vcpu)
+{
+	return hv_vcpu->vp_assist_page.nested_control.hypercall_controls.inter_partition_comm;
+}
+
 static enum kvm_hv_nested_relay_verdict
 kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool direct)
 {
@@ -140,8 +145,7 @@ kvm_hv_nested_relay_decide(struct kvm_vcpu *vcpu, u32 control, bool direct)
 
 	l2.privileged = !kvm_x86_call(get_cpl)(vcpu) && is_protmode(vcpu);
 	l2.vm_id = hv_vcpu->nested.vm_id;
-	l2.inter_partition =
-		hv_vcpu->vp_assist_page.nested_control.hypercall_controls.inter_partition_comm;
+	l2.inter_partition = kvm_hv_nested_relay_inter_partition(hv_vcpu);
 	l2.hyperv = kvm_hv_hypercall_enabled(vcpu) &&
 		    !kvm_xen_hypercall_enabled(vcpu->kvm);
 	l2.nested_paging = mmu_is_nested(vcpu);
@@ -157,8 +161,7 @@ static noinline void __kvm_hv_nested_relay_trace(struct kvm_vcpu *vcpu, u32 cont
 
 	trace_kvm_hv_nested_relay(control, l2_input, l1_gpa,
 				  hv_vcpu ? hv_vcpu->nested.vm_id : 0,
-				  hv_vcpu && hv_vcpu->vp_assist_page.nested_control.
-					     hypercall_controls.inter_partition_comm,
+				  hv_vcpu && kvm_hv_nested_relay_inter_partition(hv_vcpu),
 				  verdict);
 }
 

@@ -1270,9 +1270,10 @@ static void print_env(const char *when, const struct env *env)
 	ksft_print_msg("  %s: mask %lx of VM %lx, Xen %d, enforced CPUID %d, guest OS ID %lx,\n",
 		       when, env->mask, env->served_id, env->xen, env->enforce_cpuid,
 		       env->guest_os_id);
-	ksft_print_msg("    consent %d, inter-partition %d, VM ID %lx (enlightened %d, VMCS or VMCB %d, assist page %d%s)\n",
-		       env->consent, env->inter_partition, gates->vm_id,
-		       gates->enlightened, gates->direct_vmcs,
+	ksft_print_msg("    VM ID %lx, inter-partition %d,\n", gates->vm_id,
+		       env->inter_partition);
+	ksft_print_msg("    consent %d (enlightened %d, VMCS or VMCB %d, assist page %d%s)\n",
+		       env->consent, gates->enlightened, gates->direct_vmcs,
 		       gates->direct_assist, gates->no_vp_assist ? " but disabled" : "");
 }
 

@@ -25,7 +25,7 @@
 #define HV_POST_MESSAGE_INPUT_SIZE	256
 
 /* The TLFS's consent to posts and signals, in the VP assist page's hypercall controls. */
-#define HV_INTER_PARTITION_COMM		(1u << 0)
+#define HV_INTER_PARTITION_COMM		((u32)BIT(0))
 
 /* What L1 says L2's VM and VP are, if it uses the enlightened VMCS or VMCB. */
 #define HV_L2_VM_ID			1
@@ -205,7 +205,8 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 
 	/* Not current_vp_assist, which all vCPUs share. */
 	assist->nested_control.features.directhypercall = cfg->direct_assist;
-	assist->nested_control.hypercallControls.reserved = cfg->hypercall_controls;
+	/* The features are followed by the hypercall controls. */
+	((u32 *)&assist->nested_control)[1] = cfg->hypercall_controls;
 	if (cfg->no_vp_assist)
 		wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
 	else
