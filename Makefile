@@ -4,7 +4,7 @@
 
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
-CONFIG ?= lab#		make kernel: kernel configuration, lab/configs/*; make test: lab, debug or i386
+CONFIG ?= lab#		make kernel: kernel configuration, scripts/configs/*; make test: lab, debug or i386
 HOST ?=#		make run, test, fuzz, e2e, bench: only this emulated host, one of lab/hosts/*
 TEST ?=#		make run, test, e2e: only this test; mutate: only this fault; check: only this check; a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
@@ -65,23 +65,23 @@ series: ## export the series as mails, with cover letter, into build/<base>/seri
 
 .PHONY: check
 check: tree ## static checks and builds of every patch on its own, against the base's findings
-	@scripts/check.sh
+	@check/static.sh
 
 .PHONY: bisect-check
 bisect-check: tree ## boot every commit of the series, with the Hyper-V selftests, on both vendors
-	@scripts/bisect-check.sh
+	@check/bisect.sh
 
 .PHONY: kunit
 kunit: tree ## run the relay's KUnit tests alone
-	@scripts/kunit.sh
+	@lab/kunit.sh
 
 .PHONY: coverage
 coverage: tree ## measure what the tests execute of the relay's core and of what the series adds
-	@scripts/coverage.sh
+	@check/coverage.sh
 
 .PHONY: mutate
 mutate: tree ## put faults into the relay and see that the tests notice them
-	@scripts/mutate.sh --by "$$BY" "$$TEST"
+	@check/mutate.sh --by "$$BY" "$$TEST"
 
 .PHONY: bench
 bench: tree ## measure what the relay costs, in instructions per call, on both vendors
@@ -93,11 +93,11 @@ bench-check: tree ## the same, and fail if a figure is not that of bench/referen
 
 .PHONY: deb
 deb: tree ## build a Debian package of KVM's modules with the relay, for DKMS
-	@scripts/deb.sh
+	@dkms/deb.sh
 
 .PHONY: test-deb
 test-deb: deb ## install, boot and remove it with Debian's own kernel, on both vendors
-	@scripts/test-deb.sh
+	@dkms/test.sh
 
 .PHONY: clean
 clean: ## remove what was built, but keep build/<base>/linux and its edits

@@ -93,8 +93,8 @@ done
 logged "$out/build.log" make -C "$TOP/e2e/rootvisor" O="$work/rootvisor" ||
 	die "e2e/rootvisor does not build" "see $out/build.log"
 cp "$work/rootvisor/rootvisor.elf" "$vmm/"
-logged "$out/build.log" make -C "$TOP/tools/hvrelay-preload" O="$work/preload" all ||
-	die "tools/hvrelay-preload does not build" "see $out/build.log"
+logged "$out/build.log" make -C "$TOP/preload" O="$work/preload" all ||
+	die "preload does not build" "see $out/build.log"
 cp "$work/preload/hvrelay-preload.so" "$vmm/"
 logged "$out/build.log" gcc -shared -fPIC -std=gnu11 -O2 -Wall -Wextra -Werror -o "$vmm/exits.so" \
 	"$TOP/e2e/exits.c" -ldl || die "e2e/exits.c does not compile" "see $out/build.log"

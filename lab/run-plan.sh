@@ -90,7 +90,7 @@ build_what_rows_need() {
 		roundtrip | preload) continue ;;
 		esac
 		if [ "${expect[$name]}" = kunit ] && [ "${config[$name]}" = kunit ]; then
-			"$TOP/scripts/kunit.sh" --build
+			"$TOP/lab/kunit.sh" --build
 			continue
 		fi
 		kernels+="--source ${source[$name]} --config ${config[$name]}"$'\n'
@@ -137,7 +137,7 @@ slowdown() {
 	for fragment in ${1//+/ }; do
 		while read -r factor; do
 			product=$((product * factor))
-		done < <(sed -n 's/^#slowdown \([1-9][0-9]*\)$/\1/p' "$TOP/lab/configs/$fragment.config")
+		done < <(sed -n 's/^#slowdown \([1-9][0-9]*\)$/\1/p' "$TOP/scripts/configs/$fragment.config")
 	done
 	echo "$product"
 }
@@ -154,7 +154,7 @@ make_gcov_manifest() {
 		esac
 	done
 	sed -n "s,^#make GCOV_PROFILE_\(.*\)\.o=y$,hex /sys/kernel/debug/gcov$LINUX/o-$2/arch/x86/kvm/\1.gcda,p" \
-		"$TOP/lab/configs/gcov.config"
+		"$TOP/scripts/configs/gcov.config"
 }
 
 boot_row() {
@@ -163,11 +163,11 @@ boot_row() {
 	if [ "${expect[$name]}" = kunit ]; then
 		args=(--out "$dir" --name "$name")
 		[ "${config[$name]}" = kunit ] || args+=(--kernel "$kernel")
-		"$TOP/scripts/kunit.sh" "${args[@]}"
+		"$TOP/lab/kunit.sh" "${args[@]}"
 		return
 	fi
 	if [ "${expect[$name]}" = preload ]; then
-		"$TOP/tools/hvrelay-preload/test/run.sh" --out "$dir" --name "$name"
+		"$TOP/preload/test/run.sh" --out "$dir" --name "$name"
 		return
 	fi
 	if [ "${expect[$name]}" = e2e ]; then
@@ -182,7 +182,7 @@ boot_row() {
 		return
 	fi
 	if [ "${expect[$name]}" = roundtrip ]; then
-		"$TOP/scripts/roundtrip.sh" --out "$dir" --name "$name"
+		"$TOP/check/roundtrip.sh" --out "$dir" --name "$name"
 		return
 	fi
 	args+=(--smp "${smp[$name]}")

@@ -4,7 +4,7 @@
 # kernel.sh [--source series|pristine|mutant|check] [--config NAME[+NAME...]]
 #           [--clang] [--target TARGET] [--make VARIABLE=VALUE]...
 #
-# Build the kernel of lab/configs/NAME.config over tinyconfig, and put bzImage,
+# Build the kernel of scripts/configs/NAME.config over tinyconfig, and put bzImage,
 # vmlinux and .config into build/<base>/lab/<source>-<config>/. With several
 # NAMEs, the later fragments go over the former ones; if the first one is
 # allmodconfig, the rest goes over that.  A line "#make VARIABLE=VALUE" in a
@@ -46,10 +46,10 @@ if [[ ${fragments[0]} == allmodconfig ]]; then
 	fragments=("${fragments[@]:1}")
 fi
 for i in "${!fragments[@]}"; do
-	[[ ${fragments[i]} != */* && -f $TOP/lab/configs/${fragments[i]}.config ]] ||
+	[[ ${fragments[i]} != */* && -f $TOP/scripts/configs/${fragments[i]}.config ]] ||
 		die "no kernel configuration ${fragments[i]}" \
-		    "use CONFIG= one of: $(cd "$TOP/lab/configs" && echo *.config | sed 's/\.config//g')"
-	fragments[i]=$TOP/lab/configs/${fragments[i]}.config
+		    "use CONFIG= one of: $(cd "$TOP/scripts/configs" && echo *.config | sed 's/\.config//g')"
+	fragments[i]=$TOP/scripts/configs/${fragments[i]}.config
 done
 
 mapfile -t -O "${#variables[@]}" variables < <(cat /dev/null ${fragments[@]+"${fragments[@]}"} | sed -n 's/^#make //p')
@@ -108,7 +108,7 @@ check_config() {
 		fi
 		option=${BASH_REMATCH[1]}
 		die "$option is not what the configuration $config asks for in the $source kernel" \
-		    "add what it depends on to lab/configs, or remove it"
+		    "add what it depends on to scripts/configs, or remove it"
 	done < <(cat /dev/null ${fragments[@]+"${fragments[@]}"} | grep -oE '^(# )?CONFIG_[A-Z0-9_a-z]+(=| is).*' | tac |
 		 awk '{ option = $0; sub(/^# /, "", option); sub(/[= ].*/, "", option) } !seen[option]++')
 }

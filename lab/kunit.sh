@@ -14,7 +14,7 @@
 # With --build, build the kernel and leave it at that.  With --kernel, there is
 # nothing to build: BZIMAGE has the tests.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
 
 boot_limit=150
 
@@ -36,9 +36,9 @@ while (($#)); do
 	--name) name=${2-} ;;
 	--gcda) gcda=${2-} ;;
 	--kernel) kernel=${2-} ;;
-	*) die "kunit.sh: unknown argument $1" "see the head of scripts/kunit.sh" ;;
+	*) die "kunit.sh: unknown argument $1" "see the head of lab/kunit.sh" ;;
 	esac
-	shift 2 || die "kunit.sh: an option has no value" "see the head of scripts/kunit.sh"
+	shift 2 || die "kunit.sh: an option has no value" "see the head of lab/kunit.sh"
 done
 
 need make gcc ccache flex bison bc perl python3 qemu-system-x86_64 timeout

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 # What stands in the way, for kvm-hyperv-nested-relay and the package's preinst, which
-# scripts/deb.sh puts this into.
+# dkms/deb.sh puts this into.
 
 refuse() {
 	echo "kvm-hyperv-nested-relay: $1; $2" >&2

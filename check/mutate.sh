@@ -3,14 +3,14 @@
 #
 # mutate.sh [--by kunit|selftest|fuzz] [GLOB]
 #
-# Put the faults of lab/mutations whose name matches GLOB into the kernel, one
+# Put the faults of check/mutations whose name matches GLOB into the kernel, one
 # at a time, and run the relay's KUnit tests (the default), its selftest, or the
 # short run of its fuzzer with the faults that are the selftest's, on both
 # vendors' hosts.  Prints which cases notice, fails if a fault goes unnoticed.
 # Works in build/<base>/mutant; a fault takes 15 seconds with KUnit, about a
 # minute with the others.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
 
 by=kunit
 if [[ ${1-} == --by ]]; then
@@ -19,7 +19,7 @@ if [[ ${1-} == --by ]]; then
 fi
 case ${1-} in
 -*)
-	say "usage: scripts/mutate.sh [--by kunit|selftest|fuzz] [GLOB]    GLOB: names in lab/mutations, default all"
+	say "usage: check/mutate.sh [--by kunit|selftest|fuzz] [GLOB]    GLOB: names in check/mutations, default all"
 	[[ $1 == --help || $1 == -h ]]
 	exit
 	;;
@@ -101,7 +101,7 @@ try_fuzz() {
 try_kunit() {
 	local log=$out/$name/kunit.log console=$out/$name/console.log
 
-	! "$TOP/scripts/kunit.sh" --source mutant --out "$out/$name" \
+	! "$TOP/lab/kunit.sh" --source mutant --out "$out/$name" \
 		> "$out/$name/log" 2> "$out/$name/errors" || return 0
 	[[ -f $console ]] ||
 		die "mutation $name does not build" "see ${out#"$TOP"/}/$name/build.log"
@@ -134,7 +134,7 @@ while read -r name who file expr; do
 	((killed + ${#survived[@]})) || (try_nothing)
 	perl -0pi -e "$expr" "$src/arch/x86/kvm/$file"
 	! git -C "$src" diff --quiet ||
-		die "mutation $name changes nothing in $file" "adapt its expression in lab/mutations"
+		die "mutation $name changes nothing in $file" "adapt its expression in check/mutations"
 
 	rm -rf "${out:?}/$name"
 	mkdir -p "$out/$name"
@@ -148,8 +148,8 @@ while read -r name who file expr; do
 		survived+=("$name")
 		printf '%-26s SURVIVED\n' "$name"
 	fi
-done < "$TOP/lab/mutations"
+done < "$TOP/check/mutations"
 
-((killed + ${#survived[@]})) || die "no mutation matches '$glob'" "see lab/mutations"
+((killed + ${#survived[@]})) || die "no mutation matches '$glob'" "see check/mutations"
 say "$killed noticed, ${#survived[@]} survived${survived[*]:+: ${survived[*]}} ($((SECONDS - start)) s)"
 ((${#survived[@]} == 0))

@@ -12,14 +12,14 @@
 # KUnit and selftests together, on both vendors: the rows of lab/plan in the
 # group gcov, or those that match ROW-GLOB.  Prints each line that a vendor
 # never executes.  Fails if there is one without a reason in
-# lab/coverage.reasons, or a reason without such a line.  The last line counts the
+# check/coverage.reasons, or a reason without such a line.  The last line counts the
 # tests in those rows, and the two parts.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
 
 case ${1-} in
 -*)
-	say "usage: scripts/coverage.sh [ROW-GLOB]    ROW-GLOB: rows of lab/plan, default all in the group gcov"
+	say "usage: check/coverage.sh [ROW-GLOB]    ROW-GLOB: rows of lab/plan, default all in the group gcov"
 	[[ $1 == --help || $1 == -h ]]
 	exit
 	;;
@@ -37,7 +37,7 @@ core=arch/x86/kvm/hyperv_nested_relay
 config=lab+kunit+gcov
 out=$BUILD/coverage
 rows=$BUILD/gcov
-reasons=$TOP/lab/coverage.reasons
+reasons=$TOP/check/coverage.reasons
 
 # capture OBJ DATA INFO: what lcov makes of the counters below DATA, next to
 # which are the .gcno files, whose names are relative to the build directory OBJ.
@@ -274,7 +274,7 @@ union_table() {
 				}
 				if (file ~ /^arch\/x86\/kvm\/.*\.c$/ && !(file in counted) &&
 				    drop < lines[file]) {
-					print file ": no counters: add the object to lab/configs/gcov.config"
+					print file ": no counters: add the object to scripts/configs/gcov.config"
 					bad++
 				}
 				printf "%-36s %5d %7d %5d  %-10s %-10s %-10s\n", file, lines[file], drop, all, \
@@ -299,7 +299,7 @@ union_table() {
 				print missed[i]
 			for (i = 1; i <= nreasons; i++)
 				if (!used[i]) {
-					print "lab/coverage.reasons: no line that is never executed matches " \
+					print "check/coverage.reasons: no line that is never executed matches " \
 						reason_file[i] " " reason_regex[i]
 					bad++
 				}
@@ -321,9 +321,9 @@ check() {
 rm -rf "$out" "$rows"
 mkdir -p "$out/kunit" "$out/vendor"
 read_reasons > "$out/reasons" 2> "$out/errors" ||
-	die "lab/coverage.reasons: $(< "$out/errors")" "see the head of that file"
+	die "check/coverage.reasons: $(< "$out/errors")" "see the head of that file"
 
-"$TOP/scripts/kunit.sh" --out "$out" --gcda "$out/kunit/hyperv_nested_relay.gcda" > "$out/tests.log" ||
+"$TOP/lab/kunit.sh" --out "$out" --gcda "$out/kunit/hyperv_nested_relay.gcda" > "$out/tests.log" ||
 	die "the KUnit tests fail" "see $out/tests.log"
 logged "$out/lcov.log" kunit_report || die "lcov failed" "see $out/lcov.log"
 say "$core.c by KUnit:"

@@ -14,7 +14,7 @@
 # Works in build/<base>/check and build/<base>/pristine, findings and logs are in
 # build/<base>/check-results.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
 
 # NAME	FAST	WHAT; in the order of the table.  The function is check_NAME.
 checks() {
@@ -40,7 +40,7 @@ checks() {
 	LIST
 }
 
-(($# == 0)) || die "check.sh: unknown argument $1" "see the head of scripts/check.sh"
+(($# == 0)) || die "check: unknown argument $1" "see the head of check/static.sh"
 fast=${FAST:-}
 need git perl codespell make gcc clang-19 ld.lld-19 spatch sphinx-build python3 ccache
 [[ -x $SPARSE ]] || die "sparse is not in $CACHE" "run: make setup"
@@ -313,7 +313,7 @@ base_findings() {
 	local -a touched new=()
 
 	mapfile -t touched < <(git -C "$src" diff --name-only --diff-filter=M base series)
-	stamp="$(cat "$0" "$TOP/scripts/kernel.sh" "$TOP"/lab/configs/*.config | sha256sum) $SHA256 $fast ${touched[*]}"
+	stamp="$(cat "$0" "$TOP/scripts/kernel.sh" "$TOP"/scripts/configs/*.config | sha256sum) $SHA256 $fast ${touched[*]}"
 	[[ ! -f $file || $(cat "$file.stamp" 2>/dev/null) != "$stamp" ]] || return 0
 	mkdir -p "$out/base"
 	rm -f "$file.stamp"
@@ -397,7 +397,7 @@ plant() {
 		plant_error 'defined(CONFIG_COMPILE_TEST)'
 		;;
 	*)
-		die "there is no fault for the check $1" "add one to plant() in scripts/check.sh"
+		die "there is no fault for the check $1" "add one to plant() in check/static.sh"
 		;;
 	esac
 }
@@ -426,7 +426,7 @@ check_faults() {
 		git -C "$src" add -f -u
 		[[ ! -f $src/arch/x86/hv_fault.c ]] || git -C "$src" add -f arch/x86/hv_fault.c
 		git -C "$src" -c user.name=check -c user.email=check@invalid commit -q -m "KVM: x86: A fault for $check" ||
-			die "the fault for $check changes nothing" "mend plant() in scripts/check.sh"
+			die "the fault for $check changes nothing" "mend plant() in check/static.sh"
 		range=series..HEAD
 		mapfile -t touched < <(git -C "$src" diff --name-only --no-renames "$range")
 		# Some look at new files only: all of the series are.

@@ -14,8 +14,8 @@
 #
 # Both, if there is no argument.  build/<base>/test-deb/ gets results.ktap.
 
-. "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/apt.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
+. "$(dirname "$0")/../scripts/apt.sh"
 
 what=${1:-all}
 case $what in

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Build the Debian package with KVM's modules of this base, patched, for DKMS:
-# build/<base>/deb/kvm-hyperv-nested-relay-dkms_VERSION_amd64.deb. dkms/ has what
+# build/<base>/deb/kvm-hyperv-nested-relay-dkms_VERSION_amd64.deb. dkms/package/ has what
 # is around the kernel's files, with placeholders.
 
-. "$(dirname "$0")/user.sh"
-. "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/series.sh"
+. "$(dirname "$0")/../scripts/user.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
+. "$(dirname "$0")/../scripts/series.sh"
 
 need git dpkg-buildpackage dh dh_dkms lintian
 load_base
@@ -42,7 +42,7 @@ adapt() {
 
 	sed -i -E 's,\$\(srctree\)/((arch/x86|virt)/kvm),$(relay)/\1,' "$makefile"
 	! grep -nF '$(srctree)' "$makefile" ||
-		die "arch/x86/kvm/Makefile refers to the kernel's source" "teach scripts/deb.sh"
+		die "arch/x86/kvm/Makefile refers to the kernel's source" "teach dkms/deb.sh"
 	# DKMS doesn't replace a module by one of the same version, or if both have none.
 	for module in kvm: kvm-intel:vmx/ kvm-amd:svm/; do
 		cp "$stage/version.c" "$stage/arch/x86/kvm/${module#*:}version.c"
@@ -62,7 +62,7 @@ fill_in() {
 			-e "s|@NUMBER@|$PRIVATE_NUMBER|g; s|@BASE@|$BASE|g" \
 			-e "s|@PKG@|$PKG|g; s|@PKG_VERSION@|$VERSION|g" \
 			-e "s|@MAINTAINER@|$user_name <$user_email>|g" "$file"
-		! grep -HnE '@[A-Z_]+@' "$file" || die "dkms/ has an unknown placeholder" "see scripts/deb.sh"
+		! grep -HnE '@[A-Z_]+@' "$file" || die "dkms/package/ has an unknown placeholder" "see dkms/deb.sh"
 	done
 	cat > "$stage/debian/changelog" <<-EOF
 		$name ($version) unstable; urgency=medium
@@ -82,12 +82,12 @@ rm -rf "$out"
 mkdir -p "$stage"
 mapfile -t files < <(kernel_files)
 kgit archive "$STATE_COMMIT" "${files[@]}" | tar -x -C "$stage"
-cp -r "$TOP/dkms/." "$stage/"
+cp -r "$TOP/dkms/package/." "$stage/"
 fill_in
 adapt
 logged "$log" build || die "the package does not build" "see $log"
 rm -rf "$stage"
-# Errors and warnings; what is overridden has its reason in dkms/debian.
+# Errors and warnings; what is overridden has its reason in dkms/package/debian.
 lintian --allow-root --fail-on error,warning --display-info "$out"/*.changes | tee "$out/lintian.log" ||
 	die "lintian finds fault with the package" "see $out/lintian.log"
 say "deb: build/$BASE/deb/${name}-dkms_${version}_amd64.deb"

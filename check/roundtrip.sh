@@ -7,8 +7,8 @@
 # mails with "git am" to the pristine base, and compare the outcome with the
 # commits of build/<base>/linux.  DIR gets results.ktap and the mails.
 
-. "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/series.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
+. "$(dirname "$0")/../scripts/series.sh"
 
 out=
 name=series
@@ -16,9 +16,9 @@ while (($#)); do
 	case $1 in
 	--out) out=${2-} ;;
 	--name) name=${2-} ;;
-	*) die "roundtrip.sh: unknown argument $1" "see the head of scripts/roundtrip.sh" ;;
+	*) die "roundtrip.sh: unknown argument $1" "see the head of check/roundtrip.sh" ;;
 	esac
-	shift 2 || die "roundtrip.sh: an option has no value" "see the head of scripts/roundtrip.sh"
+	shift 2 || die "roundtrip.sh: an option has no value" "see the head of check/roundtrip.sh"
 done
 [[ $out ]] || die "roundtrip.sh: no --out" "name a directory for the results"
 

@@ -11,9 +11,9 @@
 # TEST=GLOB, which is about the number of the commit; 0, the base, is always there.
 # Works in build/<base>/check.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../scripts/lib.sh"
 
-(($# == 0)) || die "bisect-check.sh: unknown argument $1" "see the head of scripts/bisect-check.sh"
+(($# == 0)) || die "bisect-check: unknown argument $1" "see the head of check/bisect.sh"
 relay=hyperv_nested_relay_test
 declare -A upstream=(
 	[intel]="hyperv_evmcs hyperv_tlb_flush hyperv_features hyperv_extended_hypercalls"
