@@ -1314,15 +1314,31 @@ static void vcpu_without_hyperv_state_is_traced(struct kunit *test)
 	expect_event(test, &event);
 }
 
-static void nothing_is_traced_with_the_relay_off(struct kunit *test)
+/* What the mask would have to select is seen even if it's 0, and changes nothing. */
+static void reflected_call_is_traced_with_the_relay_off(struct kunit *test)
 {
 	struct relay_test *relay = test->priv;
+	struct relay_event event = {
+		.control = NESTED | POST,
+		.l2_input = L2_GPA,
+		.l1_gpa = INVALID_GPA,
+		.vm_id = VM_ID,
+		.verdict = KVM_HV_RELAY_NOT_SELECTED,
+	};
+	int i;
 
 	add_probe(test);
 	set_config(relay, 0, 0);
-	set_call(relay, NESTED | POST, L2_GPA);
-	KUNIT_EXPECT_FALSE(test, l0_wants(test, true));
-	KUNIT_EXPECT_FALSE(test, l0_wants(test, false));
+	set_hypercall_controls(relay, ~1U);
+	for (i = 0; i < 2; i++) {
+		set_call(relay, NESTED | POST, L2_GPA);
+		KUNIT_EXPECT_FALSE(test, l0_wants(test, i));
+		expect_event(test, &event);
+	}
+
+	set_nested_cpuid(relay, DIRECT_FLUSH);
+	set_call(relay, FLUSH, L2_GPA);
+	KUNIT_EXPECT_TRUE(test, l0_wants(test, true));
 	KUNIT_EXPECT_EQ(test, relay->events, 0);
 }
 
@@ -1652,7 +1668,7 @@ static struct kunit_case relay_test_cases[] = {
 	KUNIT_CASE_PARAM(reflected_call_is_traced_once, reflection_gen_params),
 	KUNIT_CASE(traced_input_is_that_of_the_mode),
 	KUNIT_CASE(vcpu_without_hyperv_state_is_traced),
-	KUNIT_CASE(nothing_is_traced_with_the_relay_off),
+	KUNIT_CASE(reflected_call_is_traced_with_the_relay_off),
 	KUNIT_CASE(flush_of_l2_is_not_traced),
 
 	KUNIT_CASE(two_classes_and_two_conditions_are_valid),

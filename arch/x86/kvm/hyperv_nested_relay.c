@@ -174,10 +174,10 @@ kvm_hv_nested_relay_trace(struct kvm_vcpu *vcpu, u32 control, u64 l2_input,
 }
 
 /*
- * With the relay on, decode the hypercall that made L2 exit once for all who may
- * want it, and tell whether it stays in L0.  @direct is what vendor code knows:
- * whether L1 lets this L2 make hypercalls to L0, in the enlightened VMCS/VMCB
- * and in the VP assist page.
+ * With the relay or its tracepoint on, decode the hypercall that made L2 exit
+ * once for all who may want it, and tell whether it stays in L0.  @direct is what
+ * vendor code knows: whether L1 lets this L2 make hypercalls to L0, in the
+ * enlightened VMCS/VMCB and in the VP assist page.
  */
 bool __kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 {

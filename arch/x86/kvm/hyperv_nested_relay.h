@@ -6,8 +6,11 @@
 #define __ARCH_X86_KVM_HYPERV_NESTED_RELAY_H__
 
 #include <linux/kvm_host.h>
+#include <linux/tracepoint-defs.h>
 
 #include "hyperv.h"
+
+DECLARE_TRACEPOINT(kvm_hv_nested_relay);
 
 /*
  * What became of a hypercall made by L2.  Those "to L1" are handled as if there
@@ -52,7 +55,9 @@ bool kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input,
  */
 static inline bool kvm_hv_nested_l0_wants_hcall(struct kvm_vcpu *vcpu, bool direct)
 {
-	if (!READ_ONCE(to_kvm_hv(vcpu->kvm)->nested_relay.mask))
+	/* With the relay off, there's a decision only for those who want to see it. */
+	if (!READ_ONCE(to_kvm_hv(vcpu->kvm)->nested_relay.mask) &&
+	    !tracepoint_enabled(kvm_hv_nested_relay))
 		return direct && guest_hv_cpuid_has_l2_tlb_flush(vcpu) &&
 		       kvm_hv_is_tlb_flush_hcall(vcpu);
 

@@ -354,13 +354,14 @@ struct step {
 	enum caller caller;
 	u64 control, input, output;
 	bool exit_after_flush;	/* what L1 asks for in the partition assist page */
+	bool after_sti;		/* with an interrupt that waits for STI */
 	enum outcome want;
 	u64 param;		/* if delivered, what userspace is to see */
 	u64 want_faults;	/* that L1 handles, with l1_fix, before that */
 
 	/* What came of it. */
 	u64 rax;
-	u64 rip;		/* of the call, if reflected */
+	u64 rip;		/* of the call, if reflected; behind it, if after_sti */
 	u64 nr_reflected, nr_flush_exits, nr_faults;
 	u64 nr_delivered;	/* noted by the host */
 };
@@ -373,14 +374,14 @@ struct event {
 
 #define MAX_STEPS	16
 
+#define EVENT_VECTOR	0x40
+
 /* Shared with guest code. */
 static struct step script[MAX_STEPS];
 static u64 nr_steps, cur_step;
 static bool want_stages, authorize_b;
 static struct event l1_event, l2_event;
 static u64 nr_l1_handled;
-
-#define EVENT_VECTOR	0x40
 
 static void guest_stage(enum stage stage)
 {
@@ -402,12 +403,35 @@ static noinline u64 hypercall(u64 control, u64 input, u64 output)
 	return rax;
 }
 
+/* The call is in the shadow of STI: what is pending has to wait for it. */
+static noinline u64 hypercall_after_sti(u64 control, u64 input, u64 output, u64 *next)
+{
+	register u64 r8 asm("r8") = output;
+	u64 rax = 0xdead;
+
+	if (hcall_is_vmmcall)
+		asm volatile("lea 1f(%%rip), %1\n\tsti\n\tvmmcall\n\t1:"
+			     : "+a"(rax), "=&r"(*next)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	else
+		asm volatile("lea 1f(%%rip), %1\n\tsti\n\tvmcall\n\t1:"
+			     : "+a"(rax), "=&r"(*next)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	return rax;
+}
+
 static void make_call(void)
 {
 	struct step *step = &script[cur_step];
 
+	if (step->after_sti)
+		cli();
 	guest_stage(BEFORE_CALL);
-	step->rax = hypercall(step->control, step->input, step->output);
+	if (step->after_sti)
+		step->rax = hypercall_after_sti(step->control, step->input, step->output,
+						&step->rip);
+	else
+		step->rax = hypercall(step->control, step->input, step->output);
 	guest_stage(AFTER_CALL);
 }
 
@@ -1186,7 +1210,7 @@ TEST_F(script, nested_state_read_and_set)
 }
 
 /* Events that become pending while userspace has L2's call. */
-static void inject_interrupt(struct script_vm *s)
+static void send_interrupt(struct script_vm *s)
 {
 	struct kvm_msi msi = {
 		.address_lo = APIC_DEFAULT_GPA,
@@ -1194,6 +1218,11 @@ static void inject_interrupt(struct script_vm *s)
 	};
 
 	TEST_ASSERT_EQ(__vm_ioctl(s->r.vm, KVM_SIGNAL_MSI, &msi), 1);
+}
+
+static void inject_interrupt(struct script_vm *s)
+{
+	send_interrupt(s);
 	s->in_exit = NULL;
 }
 
@@ -1252,6 +1281,100 @@ TEST_F(script, nmi_in_exit_to_l1)
 TEST_F(script, nmi_in_exit_to_l2)
 {
 	test_event(&self->s, inject_nmi, false);
+}
+
+static void assert_shadow(struct script_vm *s)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(s->r.vcpu, &events);
+	TEST_ASSERT(events.interrupt.shadow, "The call isn't in the shadow of STI");
+}
+
+/* Saving completes the call, with which the shadow ends. */
+static void save_restore_in_shadow(struct script_vm *s)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_lapic_state apic;
+
+	assert_shadow(s);
+	vcpu_run_complete_io(s->r.vcpu);
+	vcpu_events_get(s->r.vcpu, &events);
+	TEST_ASSERT(!events.interrupt.shadow, "The shadow is still there");
+	vcpu_ioctl(s->r.vcpu, KVM_GET_LAPIC, &apic);
+	relay_vm_save_restore(&s->r);
+	vcpu_ioctl(s->r.vcpu, KVM_SET_LAPIC, &apic);
+	/* VMMs set events after nested state, which has a shadow of its own. */
+	vcpu_events_set(s->r.vcpu, &events);
+	relay_vm_set_mask(&s->r, RELAY_ALL);
+	s->in_exit = NULL;
+}
+
+static void inject_before_call(struct script_vm *s, enum stage stage)
+{
+	if (stage == BEFORE_CALL)
+		send_interrupt(s);
+}
+
+/* The interrupt is there before the call, and comes right after it. */
+static void run_after_sti(struct script_vm *s, struct step step)
+{
+	step.after_sti = true;
+	s->at_stage = inject_before_call;
+	script_vm_run(s, &step, 1);
+}
+
+/*
+ * Bochs forgets KVM's V_IRQ when L2 exits in the shadow.  See if that is so without
+ * the relay, with a call that KVM handles anyway.
+ */
+static bool interrupt_gets_lost(void)
+{
+	struct script_vm s;
+
+	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH) || script_vm_create(&s))
+		return false;
+
+	relay_vm_set_mask(&s.r, 0);
+	run_after_sti(&s, (struct step)L2_FLUSH(L2_A, false));
+	kvm_vm_free(s.r.vm);
+	return !l2_event.count;
+}
+
+static void test_after_sti(struct script_vm *s, struct step step, u64 rax)
+{
+	run_after_sti(s, step);
+	TEST_ASSERT_EQ(l2_event.count, 1);
+	TEST_ASSERT_EQ(l2_event.rip, script[0].rip);
+	TEST_ASSERT_EQ(l2_event.rax, rax);
+}
+
+TEST_F(script, delivered_after_sti)
+{
+	struct relay_vm *r = &self->s.r;
+
+	if (interrupt_gets_lost())
+		SKIP(return, "the CPU loses interrupts, without the relay as well");
+
+	self->s.in_exit = assert_shadow;
+	test_after_sti(&self->s, (struct step)L2_POST(L2_A), REPLY);
+}
+
+TEST_F(script, completed_after_sti)
+{
+	if (interrupt_gets_lost())
+		SKIP(return, "the CPU loses interrupts, without the relay as well");
+
+	test_after_sti(&self->s, (struct step)L2_SIGNAL(L2_A), HV_STATUS_SUCCESS);
+}
+
+TEST_F(script, save_restore_after_sti)
+{
+	struct relay_vm *r = &self->s.r;
+
+	self->s.in_exit = save_restore_in_shadow;
+	test_after_sti(&self->s, (struct step)L2_POST(L2_A), REPLY);
+	TEST_ASSERT(!self->s.in_exit, "Nothing was saved");
 }
 
 TEST_F(script, smi_in_exit)
@@ -1478,6 +1601,40 @@ TEST_F(completion, init)
 	assert_completed(&self->r, false);
 }
 
+/* As another vCPU of L1 may.  It is for L1's next entry, not for this call. */
+static void take_back_consent(struct relay_vm *r)
+{
+	struct hv_vp_assist_page *assist = r->hv->vp_assist_hva;
+	struct hv_enlightened_vmcs *evmcs = r->hv->enlightened_vmcs_hva;
+	struct svm_test_data *svm = r->nested;
+	struct hv_vmcb_enlightenments *enl;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX)) {
+		evmcs->hv_enlightenments_control.nested_flush_hypercall = 0;
+	} else {
+		enl = &((struct vmcb *)svm->vmcb_hva)->control.hv_enlightenments;
+		enl->hv_enlightenments_control.nested_flush_hypercall = 0;
+	}
+	assist->nested_control.features.directhypercall = 0;
+}
+
+TEST_F(completion, consent_taken_back)
+{
+	struct relay_vm *r = &self->r;
+	struct ucall uc;
+
+	run_into_exit(r);
+	take_back_consent(r);
+	assert_completed(r, true);
+
+	/* Have L1 enter L2 again. */
+	vcpu_run(r->vcpu);
+	TEST_ASSERT_EQ(get_ucall(r->vcpu, &uc), UCALL_SYNC);
+	assert_reflected(r, HVCALL_POST_MESSAGE, r->msg_gpa);
+	assert_post_reflected(r);
+	assert_reflected(r, SIGNAL | FAST, CONN_ID);
+}
+
 /* What comes after an instruction comes after the call, of whoever. */
 static void test_single_step(struct relay_vm *r)
 {
@@ -1581,6 +1738,102 @@ TEST_F(completion, interrupt_shadow_of_l1)
 {
 	calls_from_l1 = true;
 	test_interrupt_shadow(&self->r);
+}
+
+/* L1 steps over L2's call with the monitor trap flag. */
+static u64 mtf_want_rax;
+
+static void mtf_l1_main(void *nested, struct hyperv_test_pages *hv)
+{
+	struct hv_l1 l1 = { .vmx = nested, .hv = hv };
+	struct hv_l1_config config = l1_config;
+	u64 rip;
+
+	hv_l1_init(&l1, &config, caller_main);
+
+	/* The relay is off yet: the call comes here, and L2 is at it. */
+	hv_l1_enter(&l1);
+	GUEST_ASSERT(hv_l1_exit_is_hcall(&l1));
+	rip = hv_l1_get_rip(&l1);
+	GUEST_SYNC(0);
+
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+		vmreadz(CPU_BASED_VM_EXEC_CONTROL) | CPU_BASED_MONITOR_TRAP);
+	hv_l1_enter(&l1);
+	GUEST_ASSERT_EQ(hv_l1_exit_reason(&l1), EXIT_REASON_MONITOR_TRAP_FLAG);
+	GUEST_ASSERT_EQ(hv_l1_get_rip(&l1), rip + HYPERCALL_INSN_SIZE);
+	GUEST_ASSERT_EQ(guest_regs.rax, mtf_want_rax);
+	/* The next one is another instruction's. */
+	hv_l1_enter(&l1);
+	GUEST_ASSERT_EQ(hv_l1_exit_reason(&l1), EXIT_REASON_MONITOR_TRAP_FLAG);
+	GUEST_ASSERT(hv_l1_get_rip(&l1) > rip + HYPERCALL_INSN_SIZE);
+	GUEST_DONE();
+}
+
+FIXTURE(mtf) {
+	struct relay_vm r;
+	int eventfd;
+};
+
+FIXTURE_SETUP(mtf)
+{
+	const char *why_not;
+
+	if (!kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "VMX only, SVM has no monitor trap flag");
+
+	if (!(kvm_get_feature_msr(MSR_IA32_VMX_TRUE_PROCBASED_CTLS) >> 32 &
+	      CPU_BASED_MONITOR_TRAP))
+		SKIP(return, "no monitor trap flag");
+
+	why_not = __relay_vm_create(&self->r, kvm_cpu_has_tdp(), mtf_l1_main, 1);
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	vcpu_enable_cap(self->r.vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	self->eventfd = relay_vm_add_eventfd(&self->r);
+}
+
+FIXTURE_TEARDOWN(mtf)
+{
+	close(self->eventfd);
+	kvm_vm_free(self->r.vm);
+}
+
+static void test_mtf(struct relay_vm *r, u64 control, u64 input, u64 rax, u64 delivered)
+{
+	mtf_want_rax = rax;
+	sync_global_to_guest(r->vm, mtf_want_rax);
+	hcall_in.rcx = control;
+	hcall_in.rdx = input;
+	relay_vm_run(r);
+	assert_outcome(r, 0, 0, 0, 0);
+
+	relay_vm_set_mask(r, RELAY_ALL);
+	relay_vm_run(r);
+	assert_outcome(r, delivered, 0, 0, 1);
+}
+
+TEST_F(mtf, delivered)
+{
+	test_mtf(&self->r, post_of(&self->r), self->r.msg_gpa, REPLY, 1);
+}
+
+TEST_F(mtf, completed)
+{
+	test_mtf(&self->r, SIGNAL | FAST, CONN_ID, HV_STATUS_SUCCESS, 0);
+	TEST_ASSERT_EQ(read_signals(self->eventfd), 1);
+}
+
+TEST_F(mtf, failed)
+{
+	test_mtf(&self->r, SIGNAL | FAST | BIT_ULL(63), CONN_ID,
+		 HV_STATUS_INVALID_HYPERCALL_INPUT, 0);
+}
+
+TEST_F(mtf, save_restore)
+{
+	self->r.in_exit = relay_vm_save_restore;
+	test_mtf(&self->r, post_of(&self->r), self->r.msg_gpa, REPLY, 1);
 }
 
 int main(int argc, char *argv[])

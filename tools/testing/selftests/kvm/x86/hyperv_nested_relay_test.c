@@ -7,6 +7,8 @@
  *
  * With --demo, show a few calls in a form for people instead.
  */
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kvm_test_harness.h"
@@ -658,6 +660,60 @@ TEST_F(mapping, not_executable_delivered)
 	assert_post_delivered(&self->r);
 }
 
+/* The walk is that of a read. */
+TEST_F(mapping, accessed_but_not_dirty)
+{
+	struct pte_masks *masks = &self->r.vm->stage2_mmu.arch.pte_masks;
+	u64 ad = masks->accessed | masks->dirty;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX) &&
+	    !(kvm_get_feature_msr(MSR_IA32_VMX_EPT_VPID_CAP) & VMX_EPT_VPID_CAP_AD_BITS))
+		SKIP(return, "no accessed and dirty flags in EPT");
+
+	*self->pte &= ~ad;
+	assert_post_delivered(&self->r);
+	TEST_ASSERT_EQ(*self->pte & ad, masks->accessed);
+
+	*self->pte &= ~ad;
+	assert_delivered(&self->r, SIGNAL, self->r.msg_gpa,
+			 *(u64 *)addr_gpa2hva(self->r.vm, self->r.msg_l1_gpa));
+	TEST_ASSERT_EQ(*self->pte & ad, masks->accessed);
+
+	/* That of L2's own write isn't. */
+	write_msg = true;
+	assert_post_delivered(&self->r);
+	TEST_ASSERT_EQ(*self->pte & ad, ad);
+}
+
+static void map_msg_to(struct relay_vm *r, u64 *pte, gpa_t l1_gpa)
+{
+	*pte = (*pte & ~PHYSICAL_PAGE_MASK) | l1_gpa;
+}
+
+/* To KVM, an overlay is the memory that is there: so it is as input. */
+TEST_F(mapping, overlay_page_delivered)
+{
+	static const u32 msrs[] = { HV_X64_MSR_SIMP, HV_X64_MSR_SIEFP };
+	struct relay_vm *r = &self->r;
+	struct kvm_vcpu *vcpu = r->vcpu;
+	u64 enable = r->msg_l1_gpa | BIT_ULL(0);
+	int i;
+
+	map_msg_to(r, self->pte, r->hv->vp_assist_gpa);
+	assert_delivered(r, POST, r->msg_gpa, r->hv->vp_assist_gpa);
+	map_msg_to(r, self->pte, r->hv->partition_assist_gpa);
+	assert_delivered(r, POST, r->msg_gpa, r->hv->partition_assist_gpa);
+
+	map_msg_to(r, self->pte, r->msg_l1_gpa);
+	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+		vcpu_set_msr(vcpu, msrs[i], enable);
+		assert_post_delivered(r);
+		assert_delivered(r, SIGNAL, r->msg_gpa,
+				 *(u64 *)addr_gpa2hva(r->vm, r->msg_l1_gpa));
+		vcpu_set_msr(vcpu, msrs[i], 0);
+	}
+}
+
 TEST_F(mapping, not_readable_intercepted)
 {
 	u64 pte = *self->pte;
@@ -1134,25 +1190,36 @@ FIXTURE_VARIANT_ADD(mode, real) {
 	.relayed = false,
 };
 
-FIXTURE_SETUP(mode)
+static const char *mode_vm_create(struct relay_vm *r, enum hv_l2_mode mode,
+				  bool nested_paging)
 {
 	const u8 vmcall[HYPERCALL_INSN_SIZE]  = { 0x0f, 0x01, 0xc1 };
 	const u8 vmmcall[HYPERCALL_INSN_SIZE] = { 0x0f, 0x01, 0xd9 };
-	const char *why_not = relay_vm_create(&self->r, variant->nested_paging);
+	const char *why_not = relay_vm_create(r, nested_paging);
 	const u8 *insn = kvm_cpu_has(X86_FEATURE_VMX) ? vmcall : vmmcall;
 	u8 *code;
 
 	if (why_not)
-		SKIP(return, "%s", why_not);
+		return why_not;
 
-	if (!hv_l2_mode_is_long(variant->mode) && kvm_cpu_has(X86_FEATURE_VMX) &&
+	if (!hv_l2_mode_is_long(mode) && kvm_cpu_has(X86_FEATURE_VMX) &&
 	    !(kvm_get_feature_msr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32 &
 	      SECONDARY_EXEC_UNRESTRICTED_GUEST))
-		SKIP(return, "no unrestricted guest for L2");
+		return "no unrestricted guest for L2";
 
-	code = addr_gpa2hva(self->r.vm, self->r.code_gpa);
+	code = addr_gpa2hva(r->vm, r->code_gpa);
 	memcpy(code, insn, HYPERCALL_INSN_SIZE);
 	memcpy(code + HYPERCALL_INSN_SIZE, insn, HYPERCALL_INSN_SIZE);
+	return NULL;
+}
+
+FIXTURE_SETUP(mode)
+{
+	const char *why_not = mode_vm_create(&self->r, variant->mode,
+					     variant->nested_paging);
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
 }
 
 FIXTURE_TEARDOWN(mode)
@@ -1248,6 +1315,64 @@ TEST_F(mode, mapped_on_intercept)
 	TEST_ASSERT_EQ((u32)l1_fault.regs.rax, (u32)POST);
 }
 
+/* VMMCALL is #UD if L1 doesn't intercept it, whatever the mode, unless it's relayed. */
+static void assert_ud_in_mode(struct relay_vm *r, enum hv_l2_mode mode, bool relayed)
+{
+	l1_config.no_intercept = true;
+	l1_config.intercept_ud = true;
+	relay_vm_call_in_mode(r, mode);
+	/* If the first call is relayed, the second one isn't. */
+	assert_outcome(r, relayed, 0, 1, relayed);
+	TEST_ASSERT_EQ(l1_seen.rip, hv_l2_first_rip(&l1_config) +
+				    (relayed ? HYPERCALL_INSN_SIZE : 0));
+	TEST_ASSERT_EQ((u32)l1_seen.regs.rax, relayed ? (u32)REPLY : (u32)hcall_in.rax);
+}
+
+static void allow_all(void)
+{
+}
+
+static void forbid_in_vmcb(void)
+{
+	l1_config.direct_vmcs = false;
+}
+
+static void forbid_in_assist_page(void)
+{
+	l1_config.direct_assist = false;
+}
+
+static void forbid_in_both(void)
+{
+	l1_config.direct_vmcs = false;
+	l1_config.direct_assist = false;
+}
+
+TEST_F(mode, not_intercepted)
+{
+	static void (* const consents[])(void) = {
+		allow_all, forbid_in_vmcb, forbid_in_assist_page, forbid_in_both,
+	};
+	struct relay_vm *r = &self->r;
+	u64 mask;
+	int i;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "SVM only, VMX intercepts VMCALL unconditionally");
+
+	for (mask = 0; mask <= RELAY_ALL; mask += RELAY_ALL) {
+		for (i = 0; i < ARRAY_SIZE(consents); i++) {
+			/* L2 has one try. */
+			kvm_vm_free(r->vm);
+			mode_vm_create(r, variant->mode, variant->nested_paging);
+			relay_vm_set_mask(r, mask);
+			consents[i]();
+			assert_ud_in_mode(r, variant->mode,
+					  variant->relayed && mask && !i);
+		}
+	}
+}
+
 FIXTURE(capability) {
 	struct relay_vm r;
 };
@@ -1318,6 +1443,66 @@ TEST_F(capability, bad_input_keeps_mask)
 
 	assert_post_delivered(r);
 	assert_reflected(r, SIGNAL | FAST, CONN_ID);
+}
+
+/*
+ * An early version of the capability took a bool, or nothing at all.  Who still
+ * passes 1, or 0, can see in the trace what is missing.
+ */
+#define TRACING		"/sys/kernel/tracing/instances/hyperv_nested_relay_test"
+
+static void write_trace_file(const char *path, const char *value)
+{
+	int fd = open_path_or_exit(path, O_WRONLY | O_TRUNC);
+
+	TEST_ASSERT(write(fd, value, strlen(value)) == strlen(value), "%s: %s", path,
+		    strerror(errno));
+	close(fd);
+}
+
+static bool trace_has(const char *event)
+{
+	FILE *file = fopen(TRACING "/trace", "r");
+	char line[512];
+	bool found = false;
+
+	TEST_ASSERT(file, "No trace");
+	while (fgets(line, sizeof(line), file))
+		found = found || strstr(line, event);
+	fclose(file);
+	return found;
+}
+
+TEST_F(capability, early_users_see_what_is_missing)
+{
+	static const char enable[] = TRACING "/events/kvm/kvm_hv_nested_relay/enable";
+	struct relay_vm *r = &self->r;
+	bool post, signal;
+	u64 mask;
+
+	if (mkdir(TRACING, 0700) && errno != EEXIST)
+		SKIP(return, "no tracefs, or no permission");
+	write_trace_file(enable, "1");
+
+	for (mask = 0; mask <= 1; mask++) {
+		write_trace_file(TRACING "/trace", "\n");
+		relay_vm_set_mask(r, mask);
+		if (mask)
+			assert_post_delivered(r);
+		else
+			assert_post_reflected(r);
+		assert_reflected(r, SIGNAL | FAST, CONN_ID);
+
+		post = trace_has(mask ? "vm_id 0x1 inter_partition 0 kept" :
+					"code 0x5c ");
+		signal = trace_has("code 0x5d fast l2 0x42 l1_gpa 0xffffffffffffffff "
+				   "vm_id 0x1 inter_partition 0 to L1: not selected");
+		TEST_ASSERT(post && signal, "Mask %lu: post %straced, signal %straced",
+			    mask, post ? "" : "not ", signal ? "" : "not ");
+	}
+
+	write_trace_file(enable, "0");
+	TEST_ASSERT(!rmdir(TRACING), "%s: %s", TRACING, strerror(errno));
 }
 
 /* Not of a suite with a VM: it must hold with nested virtualization off, too. */
@@ -1412,6 +1597,49 @@ TEST(synic_inactive_fails)
 	assert_status(&r, post_of(&r), r.msg_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
 	assert_status(&r, SIGNAL | FAST, CONN_ID, HV_STATUS_INVALID_HYPERCALL_INPUT);
 	kvm_vm_free(r.vm);
+}
+
+/* As vm_create_with_one_vcpu(), but without interrupt controllers and handlers. */
+static struct kvm_vm *vm_create_without_apic(struct kvm_vcpu **vcpu, void *code)
+{
+	const u64 nr_pages = 2048;
+	struct kvm_vm *vm = vm_create_barebones();
+	int i;
+
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, 0, 0, nr_pages, 0);
+	for (i = 0; i < NR_MEM_REGIONS; i++)
+		vm->memslots[i] = 0;
+	kvm_vm_elf_load(vm, program_invocation_name);
+	ucall_init(vm, nr_pages << vm->page_shift);
+	sync_global_to_guest(vm, host_cpu_is_intel);
+	sync_global_to_guest(vm, host_cpu_is_amd);
+	vm->arch.gdt = vm_alloc_page(vm);
+	vm->arch.idt = vm_alloc_page(vm);
+	vm->arch.tss = vm_alloc_page(vm);
+	*vcpu = vm_vcpu_add(vm, 0, code);
+	return vm;
+}
+
+/* There is no SynIC without an in-kernel local APIC, so all calls fail. */
+TEST(no_local_apic_fails)
+{
+	const char *why_not = relay_vm_why_not(kvm_cpu_has_tdp());
+	struct kvm_vcpu *vcpu;
+	struct relay_vm r;
+	struct kvm_vm *vm;
+
+	if (why_not)
+		SKIP(return, "%s", why_not);
+
+	vm = vm_create_without_apic(&vcpu, l1_main);
+	relay_vm_init(&r, vm, vcpu, kvm_cpu_has_tdp(), 1);
+	assert_post_reflected(&r);
+	relay_vm_set_mask(&r, RELAY_ALL);
+	assert_status(&r, post_of(&r), r.msg_gpa, HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_status(&r, SIGNAL | FAST, CONN_ID, HV_STATUS_INVALID_HYPERCALL_INPUT);
+	relay_vm_set_mask(&r, 0);
+	assert_post_reflected(&r);
+	kvm_vm_free(vm);
 }
 
 static void show_call(struct relay_vm *r, const char *what)

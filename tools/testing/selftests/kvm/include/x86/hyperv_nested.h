@@ -61,6 +61,7 @@ struct hv_l1_config {
 	bool no_vp_assist;	/* no such page (SVM only, the eVMCS needs it) */
 	enum hv_pv_eoi pv_eoi;	/* but for the first, no such page either */
 	bool no_intercept;	/* SVM: don't intercept VMMCALL */
+	bool intercept_ud;	/* SVM: intercept #UD */
 	bool intercept_events;	/* L1 gets interrupts and NMIs that arrive in L2 */
 	bool another;		/* L1 has an L2 already, i.e. is a hypervisor */
 	u64 vm_id;		/* of L2, any value; for hv_l1_init() */
@@ -268,6 +269,8 @@ static inline void hv_l1_init(struct hv_l1 *l1, struct hv_l1_config *cfg,
 					   BIT_ULL(INTERCEPT_INIT);
 		if (cfg->no_intercept)
 			vmcb->control.intercept &= ~BIT_ULL(INTERCEPT_VMMCALL);
+		if (cfg->intercept_ud)
+			vmcb->control.intercept_exceptions |= BIT(UD_VECTOR);
 		if (cfg->intercept_events)
 			vmcb->control.intercept |= BIT_ULL(INTERCEPT_INTR) |
 						   BIT_ULL(INTERCEPT_NMI);
@@ -349,6 +352,13 @@ static inline bool hv_l1_exit_is_nmi(struct hv_l1 *l1)
 	return hv_l1_exit_reason(l1) == (this_cpu_has(X86_FEATURE_VMX) ?
 					 EXIT_REASON_EXCEPTION_NMI :
 					 SVM_EXIT_NMI);
+}
+
+/* Did L2 exit to L1 because of #UD?  SVM only, see hv_l1_config. */
+static inline bool hv_l1_exit_is_ud(struct hv_l1 *l1)
+{
+	return !this_cpu_has(X86_FEATURE_VMX) &&
+	       hv_l1_exit_reason(l1) == SVM_EXIT_EXCP_BASE + UD_VECTOR;
 }
 
 /* Did L2 exit to L1 after its TLB flush hypercall, as L1 had asked for? */

@@ -197,6 +197,12 @@ static inline void l1_main(void *nested, struct hyperv_test_pages *hv)
 			l1_handle_fault(&l1);
 			continue;
 		}
+		if (hv_l1_exit_is_ud(&l1)) {
+			nr_uds++;
+			l1_seen.rip = hv_l1_get_rip(&l1);
+			l1_seen.regs = guest_regs;
+			GUEST_DONE();
+		}
 		__GUEST_ASSERT(hv_l1_exit_is_hcall(&l1),
 			       "Wanted a hypercall exit, got 0x%lx",
 			       hv_l1_exit_reason(&l1));
@@ -225,6 +231,8 @@ struct relay_vm {
 	gpa_t msg_l1_gpa;	/* what userspace is to see */
 	gpa_t code_gpa;		/* of CODE_GVA, identity mapped by L1 */
 	gpa_t pte_pages[4];	/* that L1 can write to */
+	struct hyperv_test_pages *hv;
+	void *nested;		/* struct vmx_pages or svm_test_data, of the first L2 */
 
 	/* Outcome of the last call, besides hcall_out, l1_seen, l1_fault and nr_uds. */
 	u64 delivered;
@@ -257,18 +265,9 @@ static inline void make_user_page(struct kvm_vm *vm, gva_t gva)
 	}
 }
 
-/*
- * Create a VM whose vCPU starts at @l1_code, with the pages for hv_l1_init() as
- * two arguments for each of @nr_l2s.  Return NULL if the relay can be tested
- * here, otherwise why it can't.
- */
-static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_paging,
-					    void *l1_code, int nr_l2s)
+/* Return NULL if the relay can be tested here, otherwise why it can't. */
+static inline const char *relay_vm_why_not(bool nested_paging)
 {
-	gva_t pages[4] = {};
-	gpa_t msg_gpa;
-	int i;
-
 	if (!kvm_has_nested())
 		return "nested virtualization is off";
 	if (kvm_cpu_has(X86_FEATURE_VMX) &&
@@ -277,9 +276,24 @@ static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_pagi
 	if (nested_paging && !kvm_cpu_has_tdp())
 		return "no nested EPT/NPT on this host";
 
+	return NULL;
+}
+
+/*
+ * Prepare what L1 and L2s need in a VM with one vCPU, and pass the pages for
+ * hv_l1_init() as two arguments for each of @nr_l2s.
+ */
+static inline void relay_vm_init(struct relay_vm *r, struct kvm_vm *vm,
+				 struct kvm_vcpu *vcpu, bool nested_paging, int nr_l2s)
+{
+	gva_t pages[4] = {};
+	gpa_t msg_gpa;
+	int i;
+
 	memset(r, 0, sizeof(*r));
 	r->nested_paging = nested_paging;
-	r->vm = vm_create_with_one_vcpu(&r->vcpu, l1_code);
+	r->vm = vm;
+	r->vcpu = vcpu;
 	if (nested_paging)
 		vm_enable_tdp(r->vm);
 
@@ -287,7 +301,8 @@ static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_pagi
 	for (i = 0; i < nr_l2s; i++)
 		vm_alloc_hv_l1(r->vm, &pages[2 * i], &pages[2 * i + 1]);
 	vcpu_args_set(r->vcpu, 4, pages[0], pages[1], pages[2], pages[3]);
-	vm_install_exception_handler(r->vm, UD_VECTOR, ud_handler);
+	r->nested = addr_gva2hva(vm, pages[0]);
+	r->hv = addr_gva2hva(vm, pages[1]);
 
 	msg_gpa = vm_phy_pages_alloc(r->vm, 3, 0x200000, 0);
 	r->code_gpa = vm_phy_page_alloc(r->vm, 0x200000, 0);
@@ -317,6 +332,25 @@ static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_pagi
 	nr_calls = 1;
 	write_msg = false;
 	hcall_is_vmmcall = !kvm_cpu_has(X86_FEATURE_VMX);
+}
+
+/*
+ * Create a VM whose vCPU starts at @l1_code.  Return NULL if the relay can be
+ * tested here, otherwise why it can't.
+ */
+static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_paging,
+					    void *l1_code, int nr_l2s)
+{
+	const char *why_not = relay_vm_why_not(nested_paging);
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	if (why_not)
+		return why_not;
+
+	vm = vm_create_with_one_vcpu(&vcpu, l1_code);
+	vm_install_exception_handler(vm, UD_VECTOR, ud_handler);
+	relay_vm_init(r, vm, vcpu, nested_paging, nr_l2s);
 	return NULL;
 }
 

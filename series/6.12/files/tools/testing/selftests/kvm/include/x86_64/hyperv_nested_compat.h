@@ -40,6 +40,11 @@ static inline void sti(void)
 	asm volatile("sti");
 }
 
+static inline void cli(void)
+{
+	asm volatile("cli");
+}
+
 /* Take whatever is pending, in the NOP, and no more than that. */
 static inline void sti_nop_cli(void)
 {
