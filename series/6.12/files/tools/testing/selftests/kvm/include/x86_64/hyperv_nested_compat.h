@@ -27,6 +27,7 @@ typedef u64 gpa_t;
 #define X86_EFLAGS_AF	BIT(4)
 #define X86_EFLAGS_ZF	BIT(6)
 #define X86_EFLAGS_SF	BIT(7)
+#define X86_EFLAGS_TF	BIT(8)
 #define X86_EFLAGS_DF	BIT(10)
 #define X86_EFLAGS_OF	BIT(11)
 
@@ -34,6 +35,8 @@ typedef u64 gpa_t;
 #define EPT_VIOLATION_PROT_READ		BIT(3)
 #define EPT_VIOLATION_PROT_WRITE	BIT(4)
 #define EPT_VIOLATION_PROT_EXEC		BIT(5)
+
+#define vm_alloc_page	vm_vaddr_alloc_page
 
 static inline void sti(void)
 {
@@ -272,6 +275,8 @@ static inline void vm_enable_tdp(struct kvm_vm *vm)
 			.readable	= BIT_ULL(0),
 			.writable	= BIT_ULL(1),
 			.executable	= BIT_ULL(2),
+			.accessed	= BIT_ULL(8),
+			.dirty		= BIT_ULL(9),
 			.huge		= BIT_ULL(7),
 		};
 	} else {
