@@ -465,7 +465,7 @@ else
 		base_findings "$check"
 	done
 fi
-((${#ranges[@]})) || die "there are no patches" "see series/$BASE"
+((${#ranges[@]})) || die "there are no patches" "see series/"
 
 failures=()
 declare -A table=()

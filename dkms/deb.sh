@@ -67,7 +67,7 @@ fill_in() {
 	cat > "$stage/debian/changelog" <<-EOF
 		$name ($version) unstable; urgency=medium
 
-		  * KVM of $PKG $VERSION with series/$BASE.
+		  * KVM of $PKG $VERSION with series/ for $BASE.
 
 		 -- $user_name <$user_email>  $(date -R -d "$(kgit show -s --format=%cI base)")
 	EOF

@@ -13,7 +13,9 @@ export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX CDPATH
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-BASE=${BASE:-7.3}
+# The base of the series for review, whose hunks the others share.
+MAIN=7.3
+BASE=${BASE:-$MAIN}
 BUILD=$TOP/build/$BASE
 LINUX=$BUILD/linux
 CACHE=${XDG_CACHE_HOME:-}
@@ -62,6 +64,10 @@ is_left_out() {
 	[[ " $WITHOUT " == *" $2 "* || " $WITHOUT " == *" $1/$2 "* ]]
 }
 
+list_bases() {
+	(cd "$TOP/series" && printf '%s\n' */base | sed 's,/base$,,')
+}
+
 # Set PKG, VERSION, SUITE, SHA256, DEB, MOVED and WITHOUT from series/$BASE/base.
 # MOVED is a list of "FROM TO": the base has at TO what the overlay has at FROM.
 # WITHOUT are upstream's tests that lab/plan names but the base doesn't have, or
@@ -73,7 +79,7 @@ load_base() {
 		die "the path of this clone has a space or a colon, which a kernel build cannot take" \
 		    "move it"
 	if [[ $BASE == */* || ! -f $TOP/$pin ]]; then
-		known=$(cd "$TOP/series" && printf '%s\n' */base | sed 's,/base$,,')
+		known=$(list_bases)
 		die "no base kernel $BASE" "use BASE= one of: ${known//$'\n'/ }"
 	fi
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034
 #
-# Sourced by tree.sh and refresh.sh: the overlay and series/<base>/ read, and
-# made into commits. A patch file is
+# Sourced by tree.sh and refresh.sh: the overlay and series/ read, and made into
+# commits. A patch file, series/NNNN-<name>.patch, is
 #
 #	Subject: <subject>
 #	<blank>
@@ -12,7 +12,16 @@
 #	new: <path>		a file it brings whole, from the overlay or, if it is
 #				there, from series/<base>/files (any number)
 #	<blank>
-#	diff --git ...		hunks on files of the base kernel
+#	diff --git ...		hunks on files of the base kernel, as of $MAIN
+#
+# series/<base>/NNNN-<name>.patch is what differs on that base: all of it may be
+# missing but '---'. A changelog replaces the shared one, and what it has for a path
+# replaces what the shared patch has for that. Besides, it may have
+#
+#	not: <path>		a file that the patch doesn't touch on this base
+#
+# If there is no shared patch, it is one of that base alone: NNNN.NN-<name>.patch,
+# behind the shared NNNN.
 #
 # The functions take the directory that holds series/ and the overlay.
 
@@ -27,9 +36,45 @@ kgit() {
 	git -C "$LINUX" "$@"
 }
 
+# Their names: in series/, in series/<base>/ or in both.
 list_patches() {
-	find "$1/series/$BASE" -maxdepth 1 -name '*.patch' -printf 'series/%P\n' |
-		sed "s,^series/,series/$BASE/," | sort
+	find "$1/series" "$1/series/$BASE" -maxdepth 1 -name '*.patch' -printf '%f\n' | sort -u
+}
+
+# compose ROOT: print a new directory, with each patch as this base has it.
+compose() {
+	local dir name own shared
+
+	dir=$(mktemp -d "$TMP/patches.XXXXXX")
+	while read -r name; do
+		own=$1/series/$BASE/$name
+		shared=$1/series/$name
+		[[ -f $own ]] || own=/dev/null
+		[[ -f $shared ]] || shared=/dev/null
+		awk 'FNR == 1 { mine = FILENAME == ARGV[1]; part = "log"; files++ }
+		     part == "log" && $0 == "---" { part = "head"; dashes++; next }
+		     part == "log" { log_of[mine] = log_of[mine] $0 "\n"; next }
+		     /^diff --git / { part = "diff"; path = substr($3, 3) }
+		     part == "head" { path = /^(new|not): / ? $2 : "" }
+		     mine && path != "" { replaced[path] }
+		     !mine && path in replaced || mine && part == "head" && /^not: / { next }
+		     part == "head" && NF { head = head $0 "\n" }
+		     part == "diff" { diff = diff $0 "\n" }
+		     END {
+			printf "%s", log_of[1] != "" ? log_of[1] : log_of[0]
+			printf "%s%s%s", files == dashes ? "---\n" : "", head, diff != "" ? "\n" diff : ""
+		     }' "$own" "$shared" > "$dir/$name"
+	done < <(list_patches "$1")
+	say "$dir"
+}
+
+# whose ROOT NAME [PATH]: the file to look at, for the patch or for what it has for PATH.
+whose() {
+	if [[ -f $1/series/$BASE/$2 ]] && { (($# < 3)) || patch_paths "$1/series/$BASE/$2" | grep -qxF -- "$3"; }; then
+		say "series/$BASE/$2"
+	else
+		say "series/$2"
+	fi
 }
 
 # The files that this base alone has.
@@ -81,9 +126,10 @@ overlay_path() {
 hash_inputs() {
 	(
 		((!${#MOVED[@]})) || printf '%s\n' "${MOVED[@]}"
+		cd "$(compose "$1")" || exit
+		list_patches "$1" | xargs -r sha256sum --
 		cd "$1" || exit
 		{
-			list_patches .
 			list_own .
 			list_overlay .
 		} | while read -r file; do
@@ -97,6 +143,11 @@ patch_subject() {
 	sed -n '1s/^Subject: //p' "$1"
 }
 
+# All that is before '---'.
+patch_log() {
+	sed '/^---$/,$d' "$1"
+}
+
 patch_body() {
 	awk 'NR > 2 { if ($0 == "---") exit; print }' "$1"
 }
@@ -105,8 +156,25 @@ patch_new() {
 	sed -n '/^---$/,/^diff /s/^new: *//p' "$1"
 }
 
+patch_not() {
+	sed -n '/^---$/,/^diff /s/^not: *//p' "$1"
+}
+
 patch_diff() {
 	sed -n '/^---$/,$p' "$1" | sed -n '/^diff --git /,$p'
+}
+
+patch_paths() {
+	sed -n 's,^diff --git a/\([^ ]*\) .*,\1,p' "$1"
+}
+
+patch_section() {
+	awk -v path="a/$2" '/^diff --git / { on = $3 == path } on' "$1"
+}
+
+# What it does to a file, wherever in it.
+patch_content() {
+	patch_section "$@" | sed '/^index /d; s/^@@ .*/@@/'
 }
 
 # The first line between '---' and the diff that does not belong there.
@@ -118,20 +186,22 @@ patch_stray() {
 
 # Everything that can be said about the series without the base kernel.
 check_series() {
-	local root=$1 patch path file dir ok
+	local root=$1 patches name patch path file dir ok
 	local -A owner=()
 
-	while read -r patch; do
-		[[ $(patch_subject "$root/$patch") && -z $(sed -n 2p "$root/$patch") ]] ||
+	patches=$(compose "$root")
+	while read -r name; do
+		patch=$(whose "$root" "$name")
+		[[ $(patch_subject "$patches/$name") && -z $(sed -n 2p "$patches/$name") ]] ||
 			die "$patch does not start with 'Subject: ...' and an empty line" \
 			    "see scripts/series.sh for the format"
-		grep -qx -e '---' "$root/$patch" ||
+		grep -qx -e '---' "$patches/$name" ||
 			die "$patch has no '---' line after the changelog" \
 			    "see scripts/series.sh for the format"
-		path=$(patch_stray "$root/$patch")
+		path=$(patch_stray "$patches/$name")
 		[[ -z $path ]] ||
 			die "$patch has '$path' between '---' and the diff" \
-			    "only 'new: <path>' lines belong there"
+			    "only 'new: <path>' lines belong there, and 'not: <path>' in series/<base>/"
 		while read -r path; do
 			ok=
 			for dir in "${OVERLAY[@]}"; do
@@ -148,12 +218,16 @@ check_series() {
 				    "add the file or remove the line"
 			owner[$path]=$patch
 			owner[$file]=$patch
-		done < <(patch_new "$root/$patch")
+		done < <(patch_new "$patches/$name")
 	done < <(list_patches "$root")
 
+	# Other bases may have what this one leaves out.
+	while read -r path; do
+		owner[$path]+=.
+	done < <(find "$root/series/$BASE" -maxdepth 1 -name '*.patch' | while read -r file; do patch_not "$file"; done)
 	while read -r path; do
 		[[ ${owner[$path]-} ]] ||
-			die "$path is named by no patch of series/$BASE" \
+			die "$path is named by no patch of $BASE" \
 			    "add 'new: ${path#series/"$BASE"/files/}' to the one that brings it, or remove the file"
 	done < <(list_own "$root"; list_overlay "$root")
 }
@@ -161,18 +235,26 @@ check_series() {
 # Set COMMIT to the last commit of the series, built in a temporary index: no
 # file of the working tree is touched.
 build_series() {
-	local root=$1 patch path file mode blob
+	local root=$1 patches name patch path file mode blob
 	local -x GIT_INDEX_FILE=$TMP/index
 
 	COMMIT=$(kgit rev-parse --verify -q 'base^{commit}')
 	kgit read-tree "$COMMIT"
-	while read -r patch; do
-		patch_diff "$root/$patch" > "$TMP/diff"
+	patches=$(compose "$root")
+	while read -r name; do
+		patch=$(whose "$root" "$name")
+		patch_diff "$patches/$name" > "$TMP/diff"
+		# A base may leave out all of a patch.
+		[[ -s $TMP/diff || $(patch_new "$patches/$name") || $patch != "series/$BASE/$name" ]] || continue
 		if [[ -s $TMP/diff ]] &&
 		   ! kgit apply --cached --whitespace=nowarn "$TMP/diff" 2> "$TMP/err"; then
 			path=$(sed -n 's/^error: \(.*\): patch does not apply$/\1/p
 				s/^error: \(.*\): does not exist in index$/\1/p' "$TMP/err" | sed -n 1p)
 			if [[ $path ]]; then
+				patch=$(whose "$root" "$name" "$path")
+				[[ $BASE == "$MAIN" || $patch == series/*/* ]] ||
+					die "$patch does not apply to $path of $BASE" \
+					    "give series/$BASE/$name its own diff for it, or 'not: $path'"
 				die "$patch does not apply to $path" "correct its hunks for $PKG $VERSION"
 			else
 				die "$patch is not a valid diff ($(head -n 1 "$TMP/err"))" "correct it"
@@ -188,16 +270,35 @@ build_series() {
 			[[ ! -x $file ]] || mode=100755
 			blob=$(kgit hash-object -w --no-filters "$file")
 			kgit update-index --add --cacheinfo "$mode,$blob,$path"
-		done < <(patch_new "$root/$patch")
+		done < <(patch_new "$patches/$name")
 
 		kgit diff-index --cached --quiet "$COMMIT" &&
 			die "$patch changes nothing" "give it a hunk or a 'new:' line, or remove it"
 		COMMIT=$({
-			patch_subject "$root/$patch"
+			patch_subject "$patches/$name"
 			echo
-			patch_body "$root/$patch"
+			patch_body "$patches/$name"
 		} | git stripspace | kgit commit-tree "$(kgit write-tree)" -p "$COMMIT")
 	done < <(list_patches "$root")
+}
+
+# Say what series/<base>/ has without need: the shared patch has the same.
+list_idle() {
+	local name own shared path
+
+	while read -r name; do
+		own=series/$BASE/$name
+		shared=series/$name
+		[[ -f $1/$own && -f $1/$shared ]] || continue
+		{
+			[[ $(patch_log "$1/$own") != "$(patch_log "$1/$shared")" ]] || echo changelog
+			patch_paths "$1/$own" | while read -r path; do
+				[[ $(patch_content "$1/$own" "$path") != "$(patch_content "$1/$shared" "$path")" ]] ||
+					say "$path"
+			done
+			patch_not "$1/$own" | grep -vxF -f <(patch_new "$1/$shared"; patch_paths "$1/$shared") || true
+		} | sed "s|.*|note: & of $own is that of $shared: make refresh BASE=$BASE drops it|"
+	done < <(list_patches "$1")
 }
 
 # STATE holds three lines: the hash of the inputs, the commit they made and the

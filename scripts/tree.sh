@@ -107,6 +107,7 @@ trap 'rm -rf "$TMP"' EXIT
 case ${1-series} in
 series)
 	check_series "$TOP"
+	list_idle "$TOP"
 	update_base
 	make_series
 	;;
