@@ -51,6 +51,10 @@ run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel
 test: tree ## run all tests on both vendors; CONFIG=debug, i386: on such a kernel
 	@lab/run-plan.sh test
 
+.PHONY: quick
+quick: tree ## the part of the tests for daily use: the relay's own, on one host of each vendor
+	@lab/run-plan.sh quick
+
 .PHONY: fuzz
 fuzz: tree ## run the relay's fuzzer on both vendors, with a new seed each time
 	@FUZZ_SECONDS="$(SECONDS)" lab/run-plan.sh fuzz
