@@ -7,6 +7,7 @@ BASE ?= 7.3#		base kernel, one of series/*
 CONFIG ?= lab#		make kernel: kernel configuration, scripts/configs/*; make test: lab, debug or i386
 HOST ?=#		make run, test, fuzz, e2e, bench: only this emulated host, one of lab/hosts/*
 TEST ?=#		make run, test, e2e: only this test; mutate: only this fault; check: only this check; a glob
+CASE ?=#		make try: only these cases of the test, a glob, e.g. 'relay.*crossing*'
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
 SEED ?=#		make fuzz: where to start, a number; default is a random one
@@ -15,7 +16,7 @@ FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
 FAULTS ?=#		make check: 1 sees that each check finds a fault made for it
 UPDATE ?=#		make bench: 1 puts figures and picture into bench/
-export BASE CONFIG HOST TEST BY SEED JOBS FORCE FAST FAULTS
+export BASE CONFIG HOST TEST CASE BY SEED JOBS FORCE FAST FAULTS
 
 SHELL := /bin/bash
 .NOTPARALLEL:
@@ -50,6 +51,10 @@ run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel
 .PHONY: test
 test: tree ## run all tests on both vendors; CONFIG=debug, i386: on such a kernel
 	@lab/run-plan.sh test
+
+.PHONY: try
+try: tree ## run one test on one host: HOST=, TEST= and, for some of its cases, CASE=
+	@lab/try.sh
 
 .PHONY: quick
 quick: tree ## the part of the tests for daily use: the relay's own, on one host of each vendor
