@@ -76,6 +76,10 @@ series: ## export the series as mails, with cover letter, into build/<base>/seri
 check: tree ## static checks and builds of every patch on its own, against the base's findings
 	@check/static.sh
 
+.PHONY: lint
+lint: tree ## shellcheck and checkpatch.pl on what isn't part of the series
+	@check/lint.sh
+
 .PHONY: bisect-check
 bisect-check: tree ## boot every commit of the series, with the Hyper-V selftests, on both vendors
 	@check/bisect.sh

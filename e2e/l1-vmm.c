@@ -80,17 +80,17 @@ extern const char code[], code_call[], code_called[], code_end[];
  * the same length.
  */
 asm(".section .rodata\n"
-    "code:\n"
-    "	testq	%rsi, %rsi\n"
-    "	jz	code_call\n"
-    "	movb	(%rsi), %bl\n"
-    "code_call:\n"
-    "	vmcall\n"
-    "code_called:\n"
-    "	outl	%eax, $0x5e\n"
-    "	hlt\n"
-    "code_end:\n"
-    ".text\n");
+	"code:\n"
+	"	testq	%rsi, %rsi\n"
+	"	jz	code_call\n"
+	"	movb	(%rsi), %bl\n"
+	"code_call:\n"
+	"	vmcall\n"
+	"code_called:\n"
+	"	outl	%eax, $0x5e\n"
+	"	hlt\n"
+	"code_end:\n"
+	".text\n");
 
 static __attribute__((noreturn)) void die(const char *what)
 {

@@ -819,7 +819,7 @@ static void check_vmm(const struct scenario *s)
 	      "VMM: channels opened with ring buffers (%u, %u)", vmm.opened, vmm.gpadls);
 	if (s->vmbus == CHANNEL)
 		check(l2.events == (long)trace.signals_kept, "L0: keeps all signals that L2 counts (%u, %ld)",
-	      trace.signals_kept, l2.events);
+		      trace.signals_kept, l2.events);
 }
 
 /* For people, in lines of at most 58 characters: who got the calls. */

@@ -225,7 +225,12 @@ static inline void outb(u16 port, u8 value)
 	asm volatile("mov %%" #reg ", %0" : "=r"(value_));		\
 	value_;								\
 })
-#define write_reg(reg, value)	asm volatile("mov %0, %%" #reg : : "r"((u64)(value)) : "memory")
+
+#define write_reg(reg, value)						\
+({									\
+	asm volatile("mov %0, %%" #reg : : "r"((u64)(value)) : "memory"); \
+})
+
 #endif /* __ASSEMBLER__ */
 
 #endif /* ROOTVISOR_H */

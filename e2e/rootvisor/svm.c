@@ -79,33 +79,33 @@ static u8 partition_assist_page[PAGE_SIZE] PAGE_ALIGNED;
  */
 void svm_enter(struct regs *regs, struct vmcb *vmcb, void *host);
 asm(".text\n"
-    "svm_enter:\n"
-    "	pushq	%rbx\n"
-    "	pushq	%rbp\n"
-    "	pushq	%r12\n"
-    "	pushq	%r13\n"
-    "	pushq	%r14\n"
-    "	pushq	%r15\n"
-    "	pushq	%rdi\n"
-    "	pushq	%rdx\n"
-    "	movq	%rsi, %rax\n"
-    LOAD_REGS
-    "	vmload\n"
-    "	vmrun\n"
-    "	vmsave\n"
-    "	pushq	%rdi\n"
-    "	movq	16(%rsp), %rdi\n"
-    SAVE_REGS
-    "	popq	%rax\n"
-    "	vmload\n"
-    "	popq	%rdi\n"
-    "	popq	%r15\n"
-    "	popq	%r14\n"
-    "	popq	%r13\n"
-    "	popq	%r12\n"
-    "	popq	%rbp\n"
-    "	popq	%rbx\n"
-    "	ret\n");
+	"svm_enter:\n"
+	"	pushq	%rbx\n"
+	"	pushq	%rbp\n"
+	"	pushq	%r12\n"
+	"	pushq	%r13\n"
+	"	pushq	%r14\n"
+	"	pushq	%r15\n"
+	"	pushq	%rdi\n"
+	"	pushq	%rdx\n"
+	"	movq	%rsi, %rax\n"
+	LOAD_REGS
+	"	vmload\n"
+	"	vmrun\n"
+	"	vmsave\n"
+	"	pushq	%rdi\n"
+	"	movq	16(%rsp), %rdi\n"
+	SAVE_REGS
+	"	popq	%rax\n"
+	"	vmload\n"
+	"	popq	%rdi\n"
+	"	popq	%r15\n"
+	"	popq	%r14\n"
+	"	popq	%r13\n"
+	"	popq	%r12\n"
+	"	popq	%rbp\n"
+	"	popq	%rbx\n"
+	"	ret\n");
 
 static void svm_init(void)
 {

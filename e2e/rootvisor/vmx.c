@@ -92,39 +92,39 @@ static u8 partition_assist_page[PAGE_SIZE] PAGE_ALIGNED;
 extern char vmx_exited[];
 bool vmx_enter(struct regs *regs, u64 *host_rsp, bool resume);
 asm(".text\n"
-    "vmx_enter:\n"
-    "	pushq	%rbx\n"
-    "	pushq	%rbp\n"
-    "	pushq	%r12\n"
-    "	pushq	%r13\n"
-    "	pushq	%r14\n"
-    "	pushq	%r15\n"
-    "	pushq	%rdi\n"
-    "	movq	%rsp, (%rsi)\n"
-    "	testb	%dl, %dl\n"
-    "	movq	0(%rdi), %rax\n"
-    LOAD_REGS
-    "	jnz	1f\n"
-    "	vmlaunch\n"
-    "	jmp	2f\n"
-    "1:	vmresume\n"
-    "2:	xorl	%eax, %eax\n"
-    "	popq	%rdi\n"
-    "	jmp	3f\n"
-    "vmx_exited:\n"
-    "	pushq	%rdi\n"
-    "	movq	8(%rsp), %rdi\n"
-    "	movq	%rax, 0(%rdi)\n"
-    SAVE_REGS
-    "	popq	%rdi\n"
-    "	movl	$1, %eax\n"
-    "3:	popq	%r15\n"
-    "	popq	%r14\n"
-    "	popq	%r13\n"
-    "	popq	%r12\n"
-    "	popq	%rbp\n"
-    "	popq	%rbx\n"
-    "	ret\n");
+	"vmx_enter:\n"
+	"	pushq	%rbx\n"
+	"	pushq	%rbp\n"
+	"	pushq	%r12\n"
+	"	pushq	%r13\n"
+	"	pushq	%r14\n"
+	"	pushq	%r15\n"
+	"	pushq	%rdi\n"
+	"	movq	%rsp, (%rsi)\n"
+	"	testb	%dl, %dl\n"
+	"	movq	0(%rdi), %rax\n"
+	LOAD_REGS
+	"	jnz	1f\n"
+	"	vmlaunch\n"
+	"	jmp	2f\n"
+	"1:	vmresume\n"
+	"2:	xorl	%eax, %eax\n"
+	"	popq	%rdi\n"
+	"	jmp	3f\n"
+	"vmx_exited:\n"
+	"	pushq	%rdi\n"
+	"	movq	8(%rsp), %rdi\n"
+	"	movq	%rax, 0(%rdi)\n"
+	SAVE_REGS
+	"	popq	%rdi\n"
+	"	movl	$1, %eax\n"
+	"3:	popq	%r15\n"
+	"	popq	%r14\n"
+	"	popq	%r13\n"
+	"	popq	%r12\n"
+	"	popq	%rbp\n"
+	"	popq	%rbx\n"
+	"	ret\n");
 
 static void vmx_init(void)
 {
@@ -147,7 +147,7 @@ static u32 controls(u32 msr, u64 wanted)
 {
 	u64 value = rdmsr(msr);
 
-	return ((u32)value | wanted) & value >> 32;
+	return ((u32)value | wanted) & (value >> 32);
 }
 
 static void vmx_setup(struct guest *guest, const struct start *start)
