@@ -40,6 +40,12 @@ export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 2026'
 export KBUILD_BUILD_USER=relay KBUILD_BUILD_HOST=lab
 unset ARCH CROSS_COMPILE KBUILD_OUTPUT KCFLAGS KCPPFLAGS LOCALVERSION LLVM
 
+# The help of a script without usage() is its head.
+if [[ ${1-} == --help || ${1-} == -h ]] && ! grep -q '^usage()' "$0"; then
+	sed -n '3{/^#$/d}; 3,${ /^#/!q; s/^# \?//; p }' "$0"
+	exit 0
+fi
+
 say() {
 	printf '%s\n' "$*"
 }
