@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# bisect-check.sh
+# bisect.sh
 #
 # Boot the kernel of the base and of every commit of the series on an emulated
 # Intel and an emulated AMD host, with upstream's Hyper-V selftests and the

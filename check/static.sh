@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# check.sh
+# static.sh
 #
 # Check every patch of the series on its own with the tools that upstream uses,
 # and compare with the pristine base: only findings that the base doesn't have
@@ -373,7 +373,7 @@ plant() {
 		plant_function 'int fault(int x)' '/* A warning of clang only. */\n\tint y;\n\n\tif (x)\n\t\ty = x;\n\treturn y;'
 		;;
 	nohyperv)
-		printf 'u32 hv_fault(struct kvm *kvm);\nu32 hv_fault(struct kvm *kvm)\n{\n\treturn kvm->arch.hyperv.nested_relay_mask;\n}\n' >> "$kvm/x86.c"
+		printf 'u32 hv_fault(struct kvm *kvm);\nu32 hv_fault(struct kvm *kvm)\n{\n\treturn kvm->arch.hyperv.nested_relay.mask;\n}\n' >> "$kvm/x86.c"
 		;;
 	modules)
 		printf 'u32 hv_fault(void);\nu32 hv_fault(void)\n{\n\treturn kvm_hv_nested_relay_supported();\n}\n' >> "$kvm/svm/svm.c"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# test-deb.sh [install|boot]
+# test.sh [install|boot]
 #
 # Test the package of "make deb" with Debian's own kernel.
 #

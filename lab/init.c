@@ -50,7 +50,7 @@
 
 #define MAX_LINE	1024
 #define MAX_OUTPUT	(256 * 1024)	/* per step: more would clog the serial line */
-#define MAX_ARGS	32
+#define MAX_ARGS	512		/* per step */
 #define KILL_SECONDS	10		/* for a killed step to be gone */
 
 static FILE *result;
@@ -445,17 +445,19 @@ static void run_step(int step, char *line)
 
 static int run_manifest(void)
 {
-	char line[MAX_LINE];
 	FILE *f = fopen("/lab/manifest", "re");
+	char *line = NULL;
+	size_t size = 0;
 	int steps = 0;
 
 	if (!f || chdir("/lab/tests"))
 		fatal("/lab/manifest");
-	while (fgets(line, sizeof(line), f)) {
+	while (getline(&line, &size, f) > 0) {
 		line[strcspn(line, "#\n")] = '\0';
 		if (line[strspn(line, " \t")])
 			run_step(++steps, line);
 	}
+	free(line);
 	fclose(f);
 	return steps;
 }
