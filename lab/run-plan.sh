@@ -150,7 +150,7 @@ make_gcov_manifest() {
 	for test in $1; do
 		case $test in
 		kunit:*) echo "cat /sys/kernel/debug/kunit/${test#kunit:}/results" ;;
-		*) echo "test $((120 * $(slowdown "$2"))) $test $test" ;;
+		*) echo "test $((240 * $(slowdown "$2"))) $test $test" ;;
 		esac
 	done
 	sed -n "s,^#make GCOV_PROFILE_\(.*\)\.o=y$,hex /sys/kernel/debug/gcov$LINUX/o-$2/arch/x86/kvm/\1.gcda,p" \
