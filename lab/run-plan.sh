@@ -35,6 +35,16 @@ usage() {
 	EOF
 }
 
+# What the rows of the group have in a column and those behind it, if it is the last one.
+column() {
+	awk -v group="$group" -v first="$1" '
+		!/^#/ && NF && "," $8 "," ~ "," group "," {
+			for (i = first; i <= (first == 9 ? NF : first); i++)
+				if (!seen[$i]++)
+					print $i
+		}' "$TOP/lab/plan" | sort | paste -sd ' '
+}
+
 # Fill the arrays of columns, indexed by row name, and rows[] with those wanted.
 read_plan() {
 	local line=0 name rest test wanted chosen
@@ -78,8 +88,8 @@ read_plan() {
 			rows+=("$name")
 		fi
 	done <"$TOP/lab/plan"
-	[ ${#rows[@]} -gt 0 ] || die "no row of lab/plan is in group '$group' and matches" \
-		"see lab/plan; HOST, TEST and the row glob narrow it down"
+	[ ${#rows[@]} -gt 0 ] || die "no row of lab/plan is in group '$group' and matches HOST='${HOST:-*}' TEST='${TEST:-*}' '$row_glob'" \
+		"the group has the hosts: $(column 2), and the tests: $(column 9)"
 }
 
 build_what_rows_need() {
