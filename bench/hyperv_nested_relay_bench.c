@@ -11,6 +11,7 @@
 #include <getopt.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 
 #include "test_util.h"
@@ -217,7 +218,7 @@ static void set_msr_intercept(struct hv_l1 *l1, bool is_vmx)
  */
 static void bench_l1_main(void *nested, struct hyperv_test_pages *hv)
 {
-	struct hv_l1_config config = l1_config;
+	struct hv_l1_config config = relay_l1_config;
 	bool is_vmx = job.is_vmx, via_l1 = job.path == PATH_VIA_L1;
 	struct hv_l1 l1 = { .hv = hv };
 	u64 insn_len = job.op == OP_HCALL ? HYPERCALL_INSN_SIZE : 2;
@@ -380,7 +381,7 @@ static void run_vm(const struct bench *bench, bool relay, u64 nr_calls, int nr_b
 		fd = relay_vm_add_eventfd(&r);
 
 	prepare_job(&r, bench);
-	sync_global_to_guest(r.vm, l1_config);
+	sync_global_to_guest(r.vm, relay_l1_config);
 
 	if (has_relay())
 		kept = vcpu_get_stat(r.vcpu, nested_hv_hypercalls);
@@ -461,7 +462,7 @@ static void scale_caller(void)
 
 static void scale_l1_main(void *nested, struct hyperv_test_pages *hv)
 {
-	struct hv_l1_config config = l1_config;
+	struct hv_l1_config config = relay_l1_config;
 	struct hv_l1 l1 = { .hv = hv };
 
 	if (!scale_from_l2) {
@@ -520,7 +521,7 @@ static void run_scale(bool from_l2, int nr_vcpus, u64 nr_calls)
 	scale_nr_started = 0;
 	scale_is_vmx = kvm_cpu_has(X86_FEATURE_VMX);
 	scale_from_l2 = from_l2;
-	l1_config = (struct hv_l1_config) {
+	relay_l1_config = (struct hv_l1_config) {
 		.guest_os_id	= HYPERV_LINUX_OS_ID,
 		.enlightened	= true,
 		.direct_vmcs	= true,
@@ -554,7 +555,7 @@ static void run_scale(bool from_l2, int nr_vcpus, u64 nr_calls)
 	sync_global_to_guest(vm, scale_nr_started);
 	sync_global_to_guest(vm, scale_is_vmx);
 	sync_global_to_guest(vm, scale_from_l2);
-	sync_global_to_guest(vm, l1_config);
+	sync_global_to_guest(vm, relay_l1_config);
 
 	pthread_barrier_init(&scale_barrier, NULL, nr_vcpus);
 	for (i = 0; i < nr_vcpus; i++)

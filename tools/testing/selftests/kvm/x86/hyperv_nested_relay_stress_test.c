@@ -85,7 +85,7 @@ FIXTURE_SETUP(flip)
 	if (why_not)
 		SKIP(return, "%s", why_not);
 
-	self->vcpu = vm_vcpu_add(self->r.vm, 1, l1_main);
+	self->vcpu = vm_vcpu_add(self->r.vm, 1, relay_l1_main);
 	vcpu_set_hv_cpuid(self->vcpu);
 	self->eventfd = relay_vm_add_eventfd(&self->r);
 	relay_vm_set_mask(&self->r, RELAY_ALL);
@@ -112,12 +112,12 @@ static u64 call_while_flipping(struct relay_vm *r, struct kvm_vcpu *vcpu,
 {
 	struct flipper flipper = { .r = r, .vcpu = vcpu, .set_gate = set_gate };
 
-	nr_calls = nr;
+	relay_nr_calls = nr;
 	pthread_create(&flipper.thread, NULL, flipper_main, &flipper);
 	relay_vm_call(r, control, input);
 	WRITE_ONCE(flipper.stop, true);
 	pthread_join(flipper.thread, NULL);
-	nr_calls = 1;
+	relay_nr_calls = 1;
 
 	return flipper.nr_flips;
 }
@@ -137,13 +137,13 @@ static void test_flip(struct relay_vm *r, struct kvm_vcpu *vcpu, int fd, u64 nr,
 
 	nr_flips = call_while_flipping(r, vcpu, set_gate, nr, control, input);
 
-	relayed = posts ? outcomes.replied : outcomes.success;
+	relayed = posts ? relay_outcomes.replied : relay_outcomes.success;
 	pr_info("%lu flips, %lu calls relayed, %lu reflected\n",
-		nr_flips, relayed, outcomes.reflected);
-	TEST_ASSERT(relayed && outcomes.reflected, "The gate was never seen to change");
-	TEST_ASSERT_EQ(relayed + outcomes.reflected, nr);
-	TEST_ASSERT_EQ(read_signals(fd), outcomes.success);
-	assert_outcome(r, outcomes.replied, outcomes.reflected, 0, relayed);
+		nr_flips, relayed, relay_outcomes.reflected);
+	TEST_ASSERT(relayed && relay_outcomes.reflected, "The gate was never seen to change");
+	TEST_ASSERT_EQ(relayed + relay_outcomes.reflected, nr);
+	TEST_ASSERT_EQ(read_signals(fd), relay_outcomes.success);
+	assert_outcome(r, relay_outcomes.replied, relay_outcomes.reflected, 0, relayed);
 }
 
 TEST_F_TIMEOUT(flip, mask, 1200)
@@ -169,9 +169,9 @@ TEST_F_TIMEOUT(flip, mask_and_id, 600)
 
 	nr_flips = call_while_flipping(r, self->vcpu, set_mask_and_id_gate, NR_GATE_CALLS,
 				       SIGNAL | FAST, CONN_ID);
-	pr_info("%lu flips, %lu signals reflected\n", nr_flips, outcomes.reflected);
+	pr_info("%lu flips, %lu signals reflected\n", nr_flips, relay_outcomes.reflected);
 	assert_outcome(r, 0, NR_GATE_CALLS, 0, 0);
-	TEST_ASSERT_EQ(outcomes.reflected, NR_GATE_CALLS);
+	TEST_ASSERT_EQ(relay_outcomes.reflected, NR_GATE_CALLS);
 	TEST_ASSERT_EQ(read_signals(self->eventfd), 0);
 }
 
@@ -188,11 +188,11 @@ TEST_F_TIMEOUT(flip, mask_without_input, 600)
 	nr_flips = call_while_flipping(r, self->vcpu, set_mask_gate, NR_INTERCEPTED_CALLS,
 				       POST, MSG_L2_GPA - PAGE_SIZE);
 	pr_info("%lu flips, %lu intercepts, %lu calls reflected\n", nr_flips,
-		outcomes.intercepted, outcomes.reflected);
-	TEST_ASSERT(outcomes.intercepted && outcomes.reflected,
+		relay_outcomes.intercepted, relay_outcomes.reflected);
+	TEST_ASSERT(relay_outcomes.intercepted && relay_outcomes.reflected,
 		    "The mask was never seen to change");
-	TEST_ASSERT_EQ(outcomes.intercepted + outcomes.reflected, NR_INTERCEPTED_CALLS);
-	__assert_outcome(r, 0, outcomes.reflected, 0, 0, outcomes.intercepted);
+	TEST_ASSERT_EQ(relay_outcomes.intercepted + relay_outcomes.reflected, NR_INTERCEPTED_CALLS);
+	__assert_outcome(r, 0, relay_outcomes.reflected, 0, 0, relay_outcomes.intercepted);
 }
 
 TEST_F_TIMEOUT(flip, xen_mode, 600)
@@ -308,7 +308,7 @@ TEST_F_TIMEOUT(moving_page, post_is_of_one_page, 600)
 	assert_post_delivered(r);
 
 	r->in_exit = check_page_of_post;
-	nr_calls = NR_DELIVERED_CALLS;
+	relay_nr_calls = NR_DELIVERED_CALLS;
 	pthread_create(&thread, NULL, mover_thread, self->vcpu);
 	relay_vm_call(r, POST, r->msg_gpa + MOVING_OFFSET);
 	stop_moving = true;
@@ -316,12 +316,13 @@ TEST_F_TIMEOUT(moving_page, post_is_of_one_page, 600)
 	pthread_join(thread, NULL);
 
 	pr_info("%lu posts of one page, %lu of the other, %lu intercepts\n",
-		nr_posts_of_page[0], nr_posts_of_page[1], outcomes.intercepted);
-	TEST_ASSERT(nr_posts_of_page[0] && nr_posts_of_page[1] && outcomes.intercepted,
+		nr_posts_of_page[0], nr_posts_of_page[1], relay_outcomes.intercepted);
+	TEST_ASSERT(nr_posts_of_page[0] && nr_posts_of_page[1] && relay_outcomes.intercepted,
 		    "The page was never seen to move");
-	TEST_ASSERT_EQ(outcomes.replied, r->delivered);
-	TEST_ASSERT_EQ(outcomes.replied + outcomes.intercepted, nr_calls);
-	__assert_outcome(r, outcomes.replied, 0, 0, outcomes.replied, outcomes.intercepted);
+	TEST_ASSERT_EQ(relay_outcomes.replied, r->delivered);
+	TEST_ASSERT_EQ(relay_outcomes.replied + relay_outcomes.intercepted, relay_nr_calls);
+	__assert_outcome(r, relay_outcomes.replied, 0, 0, relay_outcomes.replied,
+			 relay_outcomes.intercepted);
 }
 
 /*
@@ -357,7 +358,7 @@ struct step {
 	bool after_sti;		/* with an interrupt that waits for STI */
 	enum outcome want;
 	u64 param;		/* if delivered, what userspace is to see */
-	u64 want_faults;	/* that L1 handles, with l1_fix, before that */
+	u64 want_faults;	/* that L1 handles, with relay_l1_fix, before that */
 
 	/* What came of it. */
 	u64 rax;
@@ -394,7 +395,7 @@ static noinline u64 hypercall(u64 control, u64 input, u64 output)
 	register u64 r8 asm("r8") = output;
 	u64 rax = 0xdead;
 
-	if (hcall_is_vmmcall)
+	if (relay_hcall_is_vmmcall)
 		asm volatile("vmmcall" : "+a"(rax)
 			     : "c"(control), "d"(input), "r"(r8) : "memory");
 	else
@@ -409,7 +410,7 @@ static noinline u64 hypercall_after_sti(u64 control, u64 input, u64 output, u64 
 	register u64 r8 asm("r8") = output;
 	u64 rax = 0xdead;
 
-	if (hcall_is_vmmcall)
+	if (relay_hcall_is_vmmcall)
 		asm volatile("lea 1f(%%rip), %1\n\tsti\n\tvmmcall\n\t1:"
 			     : "+a"(rax), "=&r"(*next)
 			     : "c"(control), "d"(input), "r"(r8) : "memory");
@@ -479,7 +480,7 @@ static void run_l2(struct hv_l1 *l1, struct step *step)
 		} else if (hv_l1_exit_is_nested_fault(l1)) {
 			step->nr_faults++;
 			guest_stage(IN_FAULT);
-			WRITE_ONCE(*l1_fix.pte, l1_fix.value);
+			WRITE_ONCE(*relay_l1_fix.pte, relay_l1_fix.value);
 		} else if (hv_l1_exit_is_intr(l1) || hv_l1_exit_is_nmi(l1)) {
 			l1_event.count++;
 			l1_event.rip = hv_l1_get_rip(l1);
@@ -502,7 +503,7 @@ static void run_l2(struct hv_l1 *l1, struct step *step)
 static void script_l1_main(void *nested_a, struct hyperv_test_pages *hv_a,
 			   void *nested_b, struct hyperv_test_pages *hv_b)
 {
-	struct hv_l1_config config[] = { l1_config, l1_config };
+	struct hv_l1_config config[] = { relay_l1_config, relay_l1_config };
 	struct hv_l1 l1[] = {
 		{ .vmx = nested_a, .hv = hv_a },
 		{ .vmx = nested_b, .hv = hv_b },
@@ -620,17 +621,17 @@ static void script_vm_run(struct script_vm *s, const struct step *steps, u64 nr)
 	s->nr_smis = 0;
 	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 
-	sync_global_to_guest(r->vm, l1_config);
+	sync_global_to_guest(r->vm, relay_l1_config);
 	sync_global_to_guest(r->vm, script);
 	sync_global_to_guest(r->vm, nr_steps);
 	sync_global_to_guest(r->vm, want_stages);
 	sync_global_to_guest(r->vm, authorize_b);
-	sync_global_to_guest(r->vm, l1_fix);
+	sync_global_to_guest(r->vm, relay_l1_fix);
 	sync_global_to_guest(r->vm, l1_event);
 	sync_global_to_guest(r->vm, l2_event);
 	sync_global_to_guest(r->vm, nr_l1_handled);
-	sync_global_to_guest(r->vm, nr_uds);
-	sync_global_to_guest(r->vm, hcall_is_vmmcall);
+	sync_global_to_guest(r->vm, relay_nr_uds);
+	sync_global_to_guest(r->vm, relay_hcall_is_vmmcall);
 
 	for (;;) {
 		vcpu_run(r->vcpu);
@@ -665,7 +666,7 @@ static void script_vm_run(struct script_vm *s, const struct step *steps, u64 nr)
 	sync_global_from_guest(r->vm, l1_event);
 	sync_global_from_guest(r->vm, l2_event);
 	sync_global_from_guest(r->vm, nr_l1_handled);
-	sync_global_from_guest(r->vm, nr_uds);
+	sync_global_from_guest(r->vm, relay_nr_uds);
 	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
 
 	for (i = 0; i < nr; i++) {
@@ -686,7 +687,7 @@ static void script_vm_run(struct script_vm *s, const struct step *steps, u64 nr)
 			nr_kept++;
 	}
 	TEST_ASSERT_EQ(r->nr_kept, nr_kept);
-	TEST_ASSERT_EQ(nr_uds, 0);
+	TEST_ASSERT_EQ(relay_nr_uds, 0);
 }
 
 FIXTURE(script) {
@@ -958,8 +959,8 @@ static void test_intercept(struct script_vm *s)
 	};
 	u64 *pte = tdp_get_pte(r->vm, MSG_L2_GPA);
 
-	l1_fix.pte = relay_vm_map_pte(r, pte);
-	l1_fix.value = *pte;
+	relay_l1_fix.pte = relay_vm_map_pte(r, pte);
+	relay_l1_fix.value = *pte;
 	*pte = 0;
 	steps[0].want_faults = 1;
 	script_vm_run(s, steps, ARRAY_SIZE(steps));
@@ -1014,10 +1015,10 @@ static u64 nr_flushes_of(struct relay_vm *r, u64 vps)
 	u64 nr = -vcpu_get_stat(r->vcpu, tlb_flush);
 
 	memcpy(addr_gpa2hva(r->vm, r->msg_l1_gpa), input, sizeof(input));
-	nr_calls = NR_FLUSHES;
+	relay_nr_calls = NR_FLUSHES;
 	relay_vm_call(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa);
 	assert_outcome(r, 0, 0, 0, 0);
-	TEST_ASSERT_EQ(outcomes.success, NR_FLUSHES);
+	TEST_ASSERT_EQ(relay_outcomes.success, NR_FLUSHES);
 
 	return nr + vcpu_get_stat(r->vcpu, tlb_flush);
 }
@@ -1085,7 +1086,7 @@ FIXTURE_SETUP(two_vcpus)
 		SKIP(return, "%s", why_not);
 
 	self->other = self->r;
-	self->other.vcpu = vm_vcpu_add(vm, 1, l1_main);
+	self->other.vcpu = vm_vcpu_add(vm, 1, relay_l1_main);
 	hv_l1_enable(self->other.vcpu);
 	vcpu_enable_cap(self->other.vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
 	vm_alloc_hv_l1(vm, &nested, &hv);
@@ -1112,9 +1113,9 @@ static void save_restore_both(struct relay_vm *r, struct relay_vm *other)
 /* Run L2 until the host gets its next look. */
 static void run_without_call(struct relay_vm *r)
 {
-	nr_calls = 0;
+	relay_nr_calls = 0;
 	relay_vm_run(r);
-	nr_calls = 1;
+	relay_nr_calls = 1;
 }
 
 /*
@@ -1134,7 +1135,7 @@ static void assert_flushes_by_vm(struct relay_vm *r, struct relay_vm *other,
 	for (i = 0; i < NR_FLUSHES; i++) {
 		relay_vm_call(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa);
 		assert_outcome(r, 0, 0, 0, 0);
-		TEST_ASSERT_EQ(outcomes.success, 1);
+		TEST_ASSERT_EQ(relay_outcomes.success, 1);
 
 		run_without_call(other);
 	}
@@ -1163,7 +1164,7 @@ TEST_F_TIMEOUT(two_vcpus, tlb_flushes_by_vm_after_restore, 600)
 		SKIP(return, "no direct TLB flush");
 
 	reenter_l2(r);
-	l1_config.vm_id = variant->other_vm ? HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
+	relay_l1_config.vm_id = variant->other_vm ? HV_L2_OTHER_VM_ID : HV_L2_VM_ID;
 	reenter_l2(other);
 	assert_flushes_by_vm(r, other, variant->other_vm);
 
@@ -1251,7 +1252,7 @@ static void test_event(struct script_vm *s, void (*inject)(struct script_vm *s),
 	};
 	struct event *event = intercepted ? &l1_event : &l2_event;
 
-	l1_config.intercept_events = intercepted;
+	relay_l1_config.intercept_events = intercepted;
 	s->in_exit = inject;
 	script_vm_run(s, steps, ARRAY_SIZE(steps));
 	TEST_ASSERT(!s->in_exit, "Nothing was injected");
@@ -1491,7 +1492,7 @@ FIXTURE_TEARDOWN(completion)
 /* Leave the vCPU in the middle of its second call, with userspace's answer. */
 static void run_into_exit(struct relay_vm *r)
 {
-	if (calls_from_l1)
+	if (relay_calls_from_l1)
 		relay_vm_call(r, HVCALL_POST_MESSAGE, r->msg_l1_gpa);
 	else
 		assert_post_delivered(r);
@@ -1535,7 +1536,7 @@ TEST_F(completion, of_l2)
 
 TEST_F(completion, of_l1)
 {
-	calls_from_l1 = true;
+	relay_calls_from_l1 = true;
 	run_into_exit(&self->r);
 	assert_completed(&self->r, true);
 }
@@ -1549,7 +1550,7 @@ TEST_F(completion, rip_of_l2_moved)
 
 TEST_F(completion, rip_of_l1_moved)
 {
-	calls_from_l1 = true;
+	relay_calls_from_l1 = true;
 	run_into_exit(&self->r);
 	move_rip(&self->r);
 	assert_completed(&self->r, false);
@@ -1664,7 +1665,7 @@ TEST_F(completion, single_step_of_l2)
 
 TEST_F(completion, single_step_of_l1)
 {
-	calls_from_l1 = true;
+	relay_calls_from_l1 = true;
 	test_single_step(&self->r);
 }
 
@@ -1707,7 +1708,7 @@ TEST_F(completion, trap_flag_of_l2)
 
 TEST_F(completion, trap_flag_of_l1)
 {
-	calls_from_l1 = true;
+	relay_calls_from_l1 = true;
 	test_trap_flag(&self->r);
 }
 
@@ -1736,7 +1737,7 @@ TEST_F(completion, interrupt_shadow_of_l2)
 
 TEST_F(completion, interrupt_shadow_of_l1)
 {
-	calls_from_l1 = true;
+	relay_calls_from_l1 = true;
 	test_interrupt_shadow(&self->r);
 }
 
@@ -1746,10 +1747,10 @@ static u64 mtf_want_rax;
 static void mtf_l1_main(void *nested, struct hyperv_test_pages *hv)
 {
 	struct hv_l1 l1 = { .vmx = nested, .hv = hv };
-	struct hv_l1_config config = l1_config;
+	struct hv_l1_config config = relay_l1_config;
 	u64 rip;
 
-	hv_l1_init(&l1, &config, caller_main);
+	hv_l1_init(&l1, &config, relay_caller_main);
 
 	/* The relay is off yet: the call comes here, and L2 is at it. */
 	hv_l1_enter(&l1);
@@ -1803,8 +1804,8 @@ static void test_mtf(struct relay_vm *r, u64 control, u64 input, u64 rax, u64 de
 {
 	mtf_want_rax = rax;
 	sync_global_to_guest(r->vm, mtf_want_rax);
-	hcall_in.rcx = control;
-	hcall_in.rdx = input;
+	relay_hcall_in.rcx = control;
+	relay_hcall_in.rdx = input;
 	relay_vm_run(r);
 	assert_outcome(r, 0, 0, 0, 0);
 

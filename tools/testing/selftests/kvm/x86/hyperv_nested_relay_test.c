@@ -58,13 +58,13 @@ TEST_F(relay, post_delivered_with_payload)
 		SKIP(return, "L1 doesn't use nested paging");
 
 	relay_vm_set_mask(r, RELAY_ALL);
-	for (i = 0; i < sizeof(msg); i++)
-		msg[i] = i ^ 0x5a;
-	msg_offset = 0x240;
-	write_msg = true;
-	assert_delivered(r, POST, r->msg_gpa + msg_offset,
-			 r->msg_l1_gpa + msg_offset);
-	TEST_ASSERT(!memcmp(r->payload, msg, sizeof(msg)), "Payload differs");
+	for (i = 0; i < sizeof(relay_msg); i++)
+		relay_msg[i] = i ^ 0x5a;
+	relay_msg_offset = 0x240;
+	relay_write_msg = true;
+	assert_delivered(r, POST, r->msg_gpa + relay_msg_offset,
+			 r->msg_l1_gpa + relay_msg_offset);
+	TEST_ASSERT(!memcmp(r->payload, relay_msg, sizeof(relay_msg)), "Payload differs");
 }
 
 /* KVM has no use for a fast post, that is for userspace to say. */
@@ -128,7 +128,7 @@ TEST_F(relay, other_codes_reflect)
 TEST_F(relay, not_authorized_in_vmcs_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
-	l1_config.direct_vmcs = false;
+	relay_l1_config.direct_vmcs = false;
 	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
@@ -136,12 +136,12 @@ TEST_F(relay, not_authorized_in_vmcs_reflects)
 TEST_F(relay, not_authorized_in_assist_page_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
-	l1_config.direct_assist = false;
+	relay_l1_config.direct_assist = false;
 	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
 
-/* Any call that goes to L1 makes it do what l1_config now says. */
+/* Any call that goes to L1 makes it do what relay_l1_config now says. */
 static void l1_apply_config(struct relay_vm *r)
 {
 	assert_reflected(r, HVCALL_POST_MESSAGE, r->msg_gpa);
@@ -154,16 +154,16 @@ TEST_F(relay, l1_may_change_its_mind)
 	relay_vm_set_mask(r, RELAY_ALL);
 	assert_post_delivered(r);
 
-	l1_config.direct_vmcs = false;
+	relay_l1_config.direct_vmcs = false;
 	l1_apply_config(r);
 	assert_post_reflected(r);
 
-	l1_config.direct_vmcs = true;
-	l1_config.direct_assist = false;
+	relay_l1_config.direct_vmcs = true;
+	relay_l1_config.direct_assist = false;
 	l1_apply_config(r);
 	assert_post_reflected(r);
 
-	l1_config.direct_assist = true;
+	relay_l1_config.direct_assist = true;
 	l1_apply_config(r);
 	assert_post_delivered(r);
 }
@@ -179,11 +179,11 @@ TEST_F(relay, vp_assist_page_disabled_reflects)
 	assert_post_delivered(r);
 
 	/* The page still says yes, but is no VP assist page any more. */
-	l1_config.no_vp_assist = true;
+	relay_l1_config.no_vp_assist = true;
 	l1_apply_config(r);
 	assert_post_reflected(r);
 
-	l1_config.no_vp_assist = false;
+	relay_l1_config.no_vp_assist = false;
 	l1_apply_config(r);
 	assert_post_delivered(r);
 }
@@ -201,11 +201,11 @@ TEST_F(relay, pv_eoi_changed_reflects)
 	assert_post_delivered(r);
 
 	for (pv_eoi = HV_PV_EOI_OFF; pv_eoi <= HV_PV_EOI_BACK; pv_eoi++) {
-		l1_config.pv_eoi = pv_eoi;
+		relay_l1_config.pv_eoi = pv_eoi;
 		l1_apply_config(r);
 		assert_post_reflected(r);
 
-		l1_config.pv_eoi = HV_PV_EOI_VP_ASSIST;
+		relay_l1_config.pv_eoi = HV_PV_EOI_VP_ASSIST;
 		l1_apply_config(r);
 		assert_post_delivered(r);
 	}
@@ -219,8 +219,8 @@ TEST_F(relay, guest_os_id_set_after_entry)
 	relay_vm_set_mask(r, RELAY_ALL);
 	assert_post_delivered(r);
 
-	l1_config.guest_os_id = 0;
-	l1_config.direct_vmcs = false;
+	relay_l1_config.guest_os_id = 0;
+	relay_l1_config.direct_vmcs = false;
 	l1_apply_config(r);
 	set_guest_os_id(r->vcpu, HYPERV_LINUX_OS_ID);
 	assert_post_reflected(r);
@@ -259,7 +259,7 @@ TEST_F(relay, one_l2_with_id_0)
 {
 	struct relay_vm *r = &self->r;
 
-	l1_config.vm_id = 0;
+	relay_l1_config.vm_id = 0;
 	relay_vm_serve(r, RELAY_ALL, 0);
 	assert_post_delivered(r);
 	relay_vm_serve(r, RELAY_ALL, HV_L2_VM_ID);
@@ -270,10 +270,10 @@ TEST_F(relay, one_l2_with_id_of_64_bits)
 {
 	struct relay_vm *r = &self->r;
 
-	l1_config.vm_id = 0xfedcba9876543210;
-	relay_vm_serve(r, RELAY_ALL, l1_config.vm_id);
+	relay_l1_config.vm_id = 0xfedcba9876543210;
+	relay_vm_serve(r, RELAY_ALL, relay_l1_config.vm_id);
 	assert_post_delivered(r);
-	relay_vm_serve(r, RELAY_ALL, (u32)l1_config.vm_id);
+	relay_vm_serve(r, RELAY_ALL, (u32)relay_l1_config.vm_id);
 	assert_post_reflected(r);
 }
 
@@ -287,26 +287,26 @@ TEST_F(relay, inter_partition)
 	assert_reflected(r, SIGNAL | FAST, CONN_ID);
 
 	/* Reserved bits, all of them. */
-	l1_config.hypercall_controls = ~HV_INTER_PARTITION_COMM;
+	relay_l1_config.hypercall_controls = ~HV_INTER_PARTITION_COMM;
 	l1_apply_config(r);
 	assert_post_reflected(r);
 
-	l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
+	relay_l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
 	l1_apply_config(r);
 	assert_post_delivered(r);
 	assert_delivered(r, SIGNAL | FAST, CONN_ID, CONN_ID);
 
-	l1_config.hypercall_controls = -1u;
+	relay_l1_config.hypercall_controls = -1u;
 	l1_apply_config(r);
 	assert_post_delivered(r);
 
 	/* It comes on top of the other two. */
-	l1_config.direct_assist = false;
+	relay_l1_config.direct_assist = false;
 	l1_apply_config(r);
 	assert_post_reflected(r);
 
-	l1_config.direct_assist = true;
-	l1_config.hypercall_controls = 0;
+	relay_l1_config.direct_assist = true;
+	relay_l1_config.hypercall_controls = 0;
 	l1_apply_config(r);
 	assert_post_reflected(r);
 	relay_vm_set_mask(r, RELAY_ALL);
@@ -317,13 +317,13 @@ TEST_F(relay, inter_partition_and_one_l2)
 {
 	struct relay_vm *r = &self->r;
 
-	l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
+	relay_l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
 	relay_vm_serve(r, RELAY_ALL | RELAY_INTER_PARTITION, HV_L2_VM_ID);
 	assert_post_delivered(r);
 	relay_vm_serve(r, RELAY_ALL | RELAY_INTER_PARTITION, HV_L2_OTHER_VM_ID);
 	assert_post_reflected(r);
 	relay_vm_serve(r, RELAY_ALL | RELAY_INTER_PARTITION, HV_L2_VM_ID);
-	l1_config.hypercall_controls = 0;
+	relay_l1_config.hypercall_controls = 0;
 	l1_apply_config(r);
 	assert_post_reflected(r);
 }
@@ -333,7 +333,7 @@ TEST_F(relay, modifiers_alone_relay_nothing)
 {
 	struct relay_vm *r = &self->r;
 
-	l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
+	relay_l1_config.hypercall_controls = HV_INTER_PARTITION_COMM;
 	relay_vm_serve(r, RELAY_INTER_PARTITION, HV_L2_VM_ID);
 	assert_post_reflected(r);
 	assert_reflected(r, SIGNAL | FAST, CONN_ID);
@@ -354,17 +354,17 @@ TEST_F(relay, result_not_written)
 	r->in_exit = leave_result;
 	relay_vm_call(r, post_of(r), r->msg_gpa);
 	assert_outcome(r, 1, 0, 0, 1);
-	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_CODE);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_CODE);
 	relay_vm_call(r, SIGNAL | FAST, CONN_ID);
 	assert_outcome(r, 1, 0, 0, 1);
-	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_CODE);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_CODE);
 }
 
 /* A plain VMCS, or a VMCB without anything in its part for software. */
 TEST_F(relay, not_enlightened_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
-	l1_config.enlightened = false;
+	relay_l1_config.enlightened = false;
 	assert_post_reflected(&self->r);
 	assert_reflected(&self->r, SIGNAL | FAST, CONN_ID);
 }
@@ -372,7 +372,7 @@ TEST_F(relay, not_enlightened_reflects)
 TEST_F(relay, l1_without_guest_os_id_reflects)
 {
 	relay_vm_set_mask(&self->r, RELAY_ALL);
-	l1_config.guest_os_id = 0;
+	relay_l1_config.guest_os_id = 0;
 	assert_post_reflected(&self->r);
 }
 
@@ -680,7 +680,7 @@ TEST_F(mapping, accessed_but_not_dirty)
 	TEST_ASSERT_EQ(*self->pte & ad, masks->accessed);
 
 	/* That of L2's own write isn't. */
-	write_msg = true;
+	relay_write_msg = true;
 	assert_post_delivered(&self->r);
 	TEST_ASSERT_EQ(*self->pte & ad, ad);
 }
@@ -773,7 +773,7 @@ static void assert_flush(struct relay_vm *r, u64 control, gpa_t l2_gpa, u64 resu
 {
 	relay_vm_call(r, control, l2_gpa);
 	assert_outcome(r, 0, 0, 0, 0);
-	TEST_ASSERT_EQ(hcall_out.rax, result);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, result);
 }
 
 /*
@@ -998,7 +998,7 @@ TEST_F(signal, slow_mapped_on_intercept)
 
 	relay_vm_call_fixed(r, SIGNAL, r->msg_gpa + 0x80, pte, good);
 	__assert_outcome(r, 0, 0, 0, 1, 1);
-	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_SUCCESS);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, HV_STATUS_SUCCESS);
 	assert_nr_signals(self->eventfd, 1);
 }
 
@@ -1007,10 +1007,10 @@ TEST_F(signal, l1_calls)
 {
 	struct relay_vm *r = &self->r;
 
-	calls_from_l1 = true;
+	relay_calls_from_l1 = true;
 	relay_vm_call(r, HVCALL_SIGNAL_EVENT | FAST, CONN_ID);
 	assert_outcome(r, 0, 0, 0, 0);
-	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_SUCCESS);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, HV_STATUS_SUCCESS);
 	assert_nr_signals(self->eventfd, 1);
 
 	/* A slow one gets to userspace as a fast one, unlike a post. */
@@ -1031,7 +1031,7 @@ TEST_F(signal, l1_calls)
 	/* L1 is nobody's L2: to KVM, its nested bit is a reserved one. */
 	relay_vm_call(r, POST, r->msg_l1_gpa);
 	assert_outcome(r, 0, 0, 0, 0);
-	TEST_ASSERT_EQ(hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_INPUT);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, HV_STATUS_INVALID_HYPERCALL_INPUT);
 }
 
 FIXTURE(vmmcall) {
@@ -1048,7 +1048,7 @@ FIXTURE_SETUP(vmmcall)
 	why_not = relay_vm_create(&self->r, kvm_cpu_has_tdp());
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	l1_config.no_intercept = true;
+	relay_l1_config.no_intercept = true;
 }
 
 FIXTURE_TEARDOWN(vmmcall)
@@ -1061,7 +1061,7 @@ static void assert_ud(struct relay_vm *r, u64 control, u64 input)
 {
 	relay_vm_call(r, control, input);
 	assert_outcome(r, 0, 0, 1, 0);
-	TEST_ASSERT_EQ(hcall_out.rax, GARBAGE(0));
+	TEST_ASSERT_EQ(relay_hcall_out.rax, GARBAGE(0));
 }
 
 static void assert_all_ud(struct relay_vm *r)
@@ -1096,7 +1096,7 @@ TEST_F(vmmcall, not_intercepted_by_l1)
 
 TEST_F(vmmcall, not_authorized_in_vmcb)
 {
-	l1_config.direct_vmcs = false;
+	relay_l1_config.direct_vmcs = false;
 	assert_all_ud(&self->r);
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	assert_all_ud(&self->r);
@@ -1104,7 +1104,7 @@ TEST_F(vmmcall, not_authorized_in_vmcb)
 
 TEST_F(vmmcall, not_authorized_in_assist_page)
 {
-	l1_config.direct_assist = false;
+	relay_l1_config.direct_assist = false;
 	assert_all_ud(&self->r);
 	relay_vm_set_mask(&self->r, RELAY_ALL);
 	assert_all_ud(&self->r);
@@ -1228,58 +1228,58 @@ FIXTURE_TEARDOWN(mode)
 }
 
 /* A post.  If it's a 32-bit one, with garbage in what 32-bit code can't see. */
-static void relay_vm_call_in_mode(struct relay_vm *r, enum hv_l2_mode mode)
+static void relay_vm_call_in_mode(struct relay_vm *r, enum hv_l2_mode mode, u64 control)
 {
 	const u64 garbage = 0xa5a5a5a5ULL << 32;
 
-	l1_config.mode = mode;
-	l1_config.l2_code = hv_l2_mode_is_long(mode) ? CODE_GVA : r->code_gpa;
+	relay_l1_config.mode = mode;
+	relay_l1_config.l2_code = hv_l2_mode_is_long(mode) ? CODE_GVA : r->code_gpa;
 
-	memset(&hcall_in, 0, sizeof(hcall_in));
-	hcall_in.rflags = X86_EFLAGS_FIXED;
-	hcall_in.r8 = garbage;
+	memset(&relay_hcall_in, 0, sizeof(relay_hcall_in));
+	relay_hcall_in.rflags = X86_EFLAGS_FIXED;
+	relay_hcall_in.r8 = garbage;
 	if (hv_l2_mode_is_64_bit(mode)) {
-		hcall_in.rcx = post_of(r);
-		hcall_in.rdx = r->msg_gpa;
+		relay_hcall_in.rcx = control;
+		relay_hcall_in.rdx = r->msg_gpa;
 	} else {
-		hcall_in.rax = garbage | post_of(r);
-		hcall_in.rdx = garbage;
-		hcall_in.rbx = garbage | r->msg_gpa >> 32;
-		hcall_in.rcx = garbage | (u32)r->msg_gpa;
-		hcall_in.rdi = garbage | 0x11111111;
-		hcall_in.rsi = garbage | 0x22222222;
+		relay_hcall_in.rax = garbage | control;
+		relay_hcall_in.rdx = garbage;
+		relay_hcall_in.rbx = garbage | r->msg_gpa >> 32;
+		relay_hcall_in.rcx = garbage | (u32)r->msg_gpa;
+		relay_hcall_in.rdi = garbage | 0x11111111;
+		relay_hcall_in.rsi = garbage | 0x22222222;
 	}
 	relay_vm_run(r);
 }
 
 static void assert_reflected_in_mode(struct relay_vm *r, enum hv_l2_mode mode)
 {
-	relay_vm_call_in_mode(r, mode);
+	relay_vm_call_in_mode(r, mode, post_of(r));
 	assert_outcome(r, 0, 1, 0, 0);
-	TEST_ASSERT_EQ(l1_seen.rip, hv_l2_first_rip(&l1_config));
+	TEST_ASSERT_EQ(relay_l1_seen.rip, hv_l2_first_rip(&relay_l1_config));
 	if (hv_l2_mode_is_64_bit(mode))
-		TEST_ASSERT_EQ(l1_seen.regs.rcx, post_of(r));
+		TEST_ASSERT_EQ(relay_l1_seen.regs.rcx, post_of(r));
 	else
-		TEST_ASSERT_EQ((u32)l1_seen.regs.rax, (u32)post_of(r));
+		TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rax, (u32)post_of(r));
 }
 
 static void assert_delivered_in_32_bit_mode(struct relay_vm *r, enum hv_l2_mode mode,
 					    u64 intercepts)
 {
-	relay_vm_call_in_mode(r, mode);
+	relay_vm_call_in_mode(r, mode, post_of(r));
 	__assert_outcome(r, 1, 1, 0, 1, intercepts);
 	TEST_ASSERT_EQ(r->exit.u.hcall.input, post_of(r) & ~HV_HYPERCALL_NESTED);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], r->msg_l1_gpa);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], 0x1111111122222222);
 
 	/* The second call, reflected: the result is in EDX:EAX. */
-	TEST_ASSERT_EQ(l1_seen.rip, HYPERCALL_INSN_SIZE);
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rax, (u32)REPLY);
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rdx, (u32)(REPLY >> 32));
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rbx, (u32)hcall_in.rbx);
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rcx, (u32)hcall_in.rcx);
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rdi, (u32)hcall_in.rdi);
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rsi, (u32)hcall_in.rsi);
+	TEST_ASSERT_EQ(relay_l1_seen.rip, HYPERCALL_INSN_SIZE);
+	TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rax, (u32)REPLY);
+	TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rdx, (u32)(REPLY >> 32));
+	TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rbx, (u32)relay_hcall_in.rbx);
+	TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rcx, (u32)relay_hcall_in.rcx);
+	TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rdi, (u32)relay_hcall_in.rdi);
+	TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rsi, (u32)relay_hcall_in.rsi);
 }
 
 TEST_F(mode, off_reflects)
@@ -1305,49 +1305,52 @@ TEST_F(mode, mapped_on_intercept)
 		SKIP(return, "nothing slow is relayed");
 
 	pte = tdp_get_pte(r->vm, MSG_L2_GPA);
-	l1_fix.pte = relay_vm_map_pte(r, pte);
-	l1_fix.value = *pte;
+	relay_l1_fix.pte = relay_vm_map_pte(r, pte);
+	relay_l1_fix.value = *pte;
 	*pte = 0;
 	relay_vm_set_mask(r, RELAY_ALL);
 	assert_delivered_in_32_bit_mode(r, variant->mode, 1);
-	TEST_ASSERT_EQ(l1_fault.gpa, r->msg_gpa);
-	TEST_ASSERT_EQ(l1_fault.rip, hv_l2_first_rip(&l1_config));
-	TEST_ASSERT_EQ((u32)l1_fault.regs.rax, (u32)POST);
+	TEST_ASSERT_EQ(relay_l1_fault.gpa, r->msg_gpa);
+	TEST_ASSERT_EQ(relay_l1_fault.rip, hv_l2_first_rip(&relay_l1_config));
+	TEST_ASSERT_EQ((u32)relay_l1_fault.regs.rax, (u32)POST);
 }
 
 /* VMMCALL is #UD if L1 doesn't intercept it, whatever the mode, unless it's relayed. */
-static void assert_ud_in_mode(struct relay_vm *r, enum hv_l2_mode mode, bool relayed)
+static void assert_ud_in_mode(struct relay_vm *r, enum hv_l2_mode mode, u64 control,
+			      bool relayed)
 {
-	l1_config.no_intercept = true;
-	l1_config.intercept_ud = true;
-	relay_vm_call_in_mode(r, mode);
+	relay_l1_config.no_intercept = true;
+	relay_l1_config.intercept_ud = true;
+	relay_vm_call_in_mode(r, mode, control);
 	/* If the first call is relayed, the second one isn't. */
 	assert_outcome(r, relayed, 0, 1, relayed);
-	TEST_ASSERT_EQ(l1_seen.rip, hv_l2_first_rip(&l1_config) +
+	TEST_ASSERT_EQ(relay_l1_seen.rip, hv_l2_first_rip(&relay_l1_config) +
 				    (relayed ? HYPERCALL_INSN_SIZE : 0));
-	TEST_ASSERT_EQ((u32)l1_seen.regs.rax, relayed ? (u32)REPLY : (u32)hcall_in.rax);
+	TEST_ASSERT_EQ((u32)relay_l1_seen.regs.rax, relayed ? (u32)REPLY : (u32)relay_hcall_in.rax);
 }
 
 TEST_F(mode, not_intercepted)
 {
 	struct relay_vm *r = &self->r;
-	u64 mask;
+	bool relayed;
+	u64 control;
 	int i;
 
 	if (kvm_cpu_has(X86_FEATURE_VMX))
 		SKIP(return, "SVM only, VMX intercepts VMCALL unconditionally");
 
-	for (mask = 0; mask <= RELAY_ALL; mask += RELAY_ALL) {
-		for (i = 0; i < 4; i++) {
-			/* L2 has one try. */
-			kvm_vm_free(r->vm);
-			mode_vm_create(r, variant->mode, variant->nested_paging);
-			relay_vm_set_mask(r, mask);
-			l1_config.direct_vmcs = i & 1;
-			l1_config.direct_assist = i & 2;
-			assert_ud_in_mode(r, variant->mode,
-					  variant->relayed && mask && i == 3);
-		}
+	/* The mask, both bits of consent and the nested bit: one try of L2 for each. */
+	for (i = 0; i < 16; i++) {
+		kvm_vm_free(r->vm);
+		mode_vm_create(r, variant->mode, variant->nested_paging);
+		relay_l1_config.direct_vmcs = i & 1;
+		relay_l1_config.direct_assist = i & 2;
+		relay_vm_set_mask(r, i & 4 ? RELAY_ALL : 0);
+		control = post_of(r);
+		if (!(i & 8))
+			control &= ~HV_HYPERCALL_NESTED;
+		relayed = variant->relayed && i == 15;
+		assert_ud_in_mode(r, variant->mode, control, relayed);
 	}
 }
 
@@ -1567,7 +1570,7 @@ TEST(synic_inactive_fails)
 	struct relay_vm r;
 	const char *why_not;
 
-	why_not = __relay_vm_create(&r, kvm_cpu_has_tdp(), l1_main, 1);
+	why_not = __relay_vm_create(&r, kvm_cpu_has_tdp(), relay_l1_main, 1);
 	if (why_not)
 		SKIP(return, "%s", why_not);
 
@@ -1609,7 +1612,7 @@ TEST(no_local_apic_fails)
 	if (why_not)
 		SKIP(return, "%s", why_not);
 
-	vm = vm_create_without_apic(&vcpu, l1_main);
+	vm = vm_create_without_apic(&vcpu, relay_l1_main);
 	relay_vm_init(&r, vm, vcpu, kvm_cpu_has_tdp(), 1);
 	assert_post_reflected(&r);
 	relay_vm_set_mask(&r, RELAY_ALL);
@@ -1624,9 +1627,9 @@ static void show_call(struct relay_vm *r, const char *what)
 {
 	static const char greeting[] = "Greetings from L2";
 
-	msg_offset = 0;
-	memcpy(msg, greeting, sizeof(greeting));
-	write_msg = true;
+	relay_msg_offset = 0;
+	memcpy(relay_msg, greeting, sizeof(greeting));
+	relay_write_msg = true;
 	relay_vm_call(r, POST, r->msg_gpa);
 	printf("demo: %s\n", what);
 	printf("demo:   L2 posts: control 0x%llx, L2 GPA 0x%lx\n", POST, r->msg_gpa);
@@ -1635,10 +1638,10 @@ static void show_call(struct relay_vm *r, const char *what)
 		       "demo:     L1 GPA 0x%llx, payload \"%.*s\"\n",
 		       r->exit.u.hcall.input, r->exit.u.hcall.params[0],
 		       (int)sizeof(r->payload), r->payload);
-	if (l1_seen.count)
+	if (relay_l1_seen.count)
 		printf("demo:   L0 reflects to L1: hypercall exit, RCX 0x%lx\n",
-		       l1_seen.regs.rcx);
-	printf("demo:   L2 continues with RAX 0x%lx\n", hcall_out.rax);
+		       relay_l1_seen.regs.rcx);
+	printf("demo:   L2 continues with RAX 0x%lx\n", relay_hcall_out.rax);
 }
 
 static int show_demo(void)
@@ -1653,11 +1656,11 @@ static int show_demo(void)
 	}
 
 	show_call(&r, "relay off");
-	TEST_ASSERT(!r.delivered && l1_seen.count == 1, "Not reflected to L1");
+	TEST_ASSERT(!r.delivered && relay_l1_seen.count == 1, "Not reflected to L1");
 
 	relay_vm_set_mask(&r, RELAY_ALL);
 	show_call(&r, "relay on");
-	TEST_ASSERT(r.delivered == 1 && !l1_seen.count, "Not delivered");
+	TEST_ASSERT(r.delivered == 1 && !relay_l1_seen.count, "Not delivered");
 
 	kvm_vm_free(r.vm);
 	return KSFT_PASS;

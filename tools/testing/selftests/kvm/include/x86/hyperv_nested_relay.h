@@ -4,14 +4,13 @@
  * hypercall at a time, with all of its registers under control, and an L1 that
  * counts the hypercalls that reach it.
  *
- * A call has one of four outcomes: it is delivered to userspace, KVM completes
+ * A call has one of four relay_outcomes: it is delivered to userspace, KVM completes
  * it with a status, it is reflected to L1, or L1 gets a memory intercept, because
  * it doesn't map the input.
  */
 #ifndef SELFTEST_KVM_HYPERV_NESTED_RELAY_H
 #define SELFTEST_KVM_HYPERV_NESTED_RELAY_H
 
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 
 #include "test_util.h"
@@ -52,176 +51,57 @@
 /* For L2 in modes other than 64-bit ring 0, which run two bare instructions. */
 #define CODE_GVA	0x18000000ULL
 
-/* Shared with guest code. */
-static struct hv_l1_config l1_config;
-static bool calls_from_l1, write_msg;
-static u64 nr_calls;		/* between two looks of the host */
-static struct {			/* how many of them ended with which RAX */
+/*
+ * Shared with guest code: relay_vm_run() copies them to the guest and, of what
+ * the guest writes, back.
+ */
+extern struct hv_l1_config relay_l1_config;
+extern bool relay_calls_from_l1, relay_write_msg;
+extern u64 relay_nr_calls;	/* between two looks of the host */
+extern u64 relay_msg_offset;
+extern u8 relay_msg[HV_POST_MESSAGE_INPUT_SIZE];
+extern u64 relay_nr_uds;
+
+/* How many of these calls ended with which RAX. */
+struct relay_outcomes {
 	u64 reflected, success, replied, intercepted;
-} outcomes;
-static u64 msg_offset;
-static u8 msg[HV_POST_MESSAGE_INPUT_SIZE];
-static struct {
+};
+extern struct relay_outcomes relay_outcomes;
+
+/* The last call that was reflected to L1, and how many there were. */
+struct relay_l1_seen {
 	u64 count;
 	u64 rip;
 	struct guest_regs regs;
-} l1_seen;
+};
+extern struct relay_l1_seen relay_l1_seen;
+
 /* The last memory intercept, and how many there were. */
-static struct {
+struct relay_l1_fault {
 	u64 count;
 	u64 reason, gpa, info, rip;
 	struct guest_regs regs;
-} l1_fault;
+};
+extern struct relay_l1_fault relay_l1_fault;
+
 /*
  * What L1 does about one: set this entry of its nested page tables and resume L2,
  * or, without an entry, skip the call.
  */
-static struct {
+struct relay_l1_fix {
 	u64 *pte;
 	u64 value;
-} l1_fix;
-static u64 nr_uds;
+};
+extern struct relay_l1_fix relay_l1_fix;
 
-/* Not static, for the sake of do_hypercall(). */
-struct guest_regs hcall_in, hcall_out;
-u64 hcall_saved_rbp;
-bool hcall_is_vmmcall;
+/* All registers of the caller, before and after a call. */
+extern struct guest_regs relay_hcall_in, relay_hcall_out;
+extern bool relay_hcall_is_vmmcall;
 
-#define LOAD_REG(reg)	"mov hcall_in + %c[off_" #reg "](%%rip), %%" #reg "\n\t"
-#define STORE_REG(reg)	"mov %%" #reg ", hcall_out + %c[off_" #reg "](%%rip)\n\t"
-#define ALL_REGS(op)							\
-	op(rax) op(rbx) op(rcx) op(rdx) op(rsi) op(rdi) op(rbp) op(r8)	\
-	op(r9) op(r10) op(r11) op(r12) op(r13) op(r14) op(r15)
-
-/* Make a hypercall with the GPRs of hcall_in, store all that follows from it. */
-static noinline void do_hypercall(void)
-{
-	asm volatile("lea -128(%%rsp), %%rsp\n\t"
-		     "mov %%rbp, hcall_saved_rbp(%%rip)\n\t"
-		     "cmpb $0, hcall_is_vmmcall(%%rip)\n\t"
-		     "pushfq\n\t"
-		     "popq hcall_in + %c[off_rflags](%%rip)\n\t"
-		     "mov %%rsp, hcall_in + %c[off_rsp](%%rip)\n\t"
-		     ALL_REGS(LOAD_REG)
-		     "jne 1f\n\t"
-		     "vmcall\n\t"
-		     "jmp 2f\n\t"
-		     "1: vmmcall\n\t"
-		     "2:\n\t"
-		     ALL_REGS(STORE_REG)
-		     "mov %%rsp, hcall_out + %c[off_rsp](%%rip)\n\t"
-		     "pushfq\n\t"
-		     "popq hcall_out + %c[off_rflags](%%rip)\n\t"
-		     "mov hcall_saved_rbp(%%rip), %%rbp\n\t"
-		     "lea 128(%%rsp), %%rsp\n\t"
-		     :: GUEST_REGS_OFFSETS
-		     : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9",
-		       "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
-}
-
-/* Runs in L2, or in L1 if @calls_from_l1. */
-static inline void caller_main(void)
-{
-	u64 i;
-
-	for (;;) {
-		if (write_msg)
-			memcpy((void *)MSG_GVA + msg_offset, msg, sizeof(msg));
-
-		for (i = 0; i < nr_calls; i++) {
-			do_hypercall();
-			switch (hcall_out.rax) {
-			case REFLECTED_RAX:
-				outcomes.reflected++;
-				break;
-			case HV_STATUS_SUCCESS:
-				outcomes.success++;
-				break;
-			case REPLY:
-				outcomes.replied++;
-				break;
-			case INTERCEPTED_RAX:
-				outcomes.intercepted++;
-				break;
-			}
-		}
-		GUEST_SYNC(0);
-	}
-}
-
-static inline void ud_handler(struct ex_regs *regs)
-{
-	nr_uds++;
-	regs->rip += HYPERCALL_INSN_SIZE;
-}
-
-static inline void l1_handle_fault(struct hv_l1 *l1)
-{
-	l1_fault.count++;
-	l1_fault.reason = hv_l1_exit_reason(l1);
-	l1_fault.gpa = hv_l1_fault_gpa(l1);
-	l1_fault.info = hv_l1_fault_info(l1);
-	l1_fault.rip = hv_l1_get_rip(l1);
-	l1_fault.regs = guest_regs;
-
-	if (l1_fix.pte) {
-		WRITE_ONCE(*l1_fix.pte, l1_fix.value);
-	} else {
-		guest_regs.rax = INTERCEPTED_RAX;
-		hv_l1_set_rip(l1, l1_fault.rip + HYPERCALL_INSN_SIZE);
-	}
-}
-
-static inline void l1_main(void *nested, struct hyperv_test_pages *hv)
-{
-	struct hv_l1_config config = l1_config;
-	struct hv_l1 l1 = { .hv = hv };
-
-	if (this_cpu_has(X86_FEATURE_VMX))
-		l1.vmx = nested;
-	else
-		l1.svm = nested;
-
-	if (calls_from_l1) {
-		wrmsr(HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
-		caller_main();
-	}
-
-	hv_l1_init(&l1, &config, caller_main);
-	if (config.mode != HV_L2_LONG)
-		guest_regs = hcall_in;
-
-	for (;;) {
-		hv_l1_enter(&l1);
-		if (hv_l1_exit_is_nested_fault(&l1)) {
-			l1_handle_fault(&l1);
-			continue;
-		}
-		if (hv_l1_exit_is_ud(&l1)) {
-			nr_uds++;
-			l1_seen.rip = hv_l1_get_rip(&l1);
-			l1_seen.regs = guest_regs;
-			GUEST_DONE();
-		}
-		__GUEST_ASSERT(hv_l1_exit_is_hcall(&l1),
-			       "Wanted a hypercall exit, got 0x%lx",
-			       hv_l1_exit_reason(&l1));
-
-		l1_seen.count++;
-		l1_seen.rip = hv_l1_get_rip(&l1);
-		l1_seen.regs = guest_regs;
-
-		if (config.mode != HV_L2_LONG)
-			GUEST_DONE();
-
-		if (memcmp(&config, &l1_config, sizeof(config))) {
-			config = l1_config;
-			hv_l1_authorize(&l1, &config);
-		}
-		guest_regs.rax = REFLECTED_RAX;
-		hv_l1_set_rip(&l1, l1_seen.rip + HYPERCALL_INSN_SIZE);
-	}
-}
+/* Runs in L2, or in L1 if @relay_calls_from_l1. */
+void relay_caller_main(void);
+void relay_ud_handler(struct ex_regs *regs);
+void relay_l1_main(void *nested, struct hyperv_test_pages *hv);
 
 struct relay_vm {
 	struct kvm_vm *vm;
@@ -234,7 +114,7 @@ struct relay_vm {
 	struct hyperv_test_pages *hv;
 	void *nested;		/* struct vmx_pages or svm_test_data, of the first L2 */
 
-	/* Outcome of the last call, besides hcall_out, l1_seen, l1_fault and nr_uds. */
+	/* Outcome of the last call, besides what is shared with the guest. */
 	u64 delivered;
 	struct kvm_hyperv_exit exit;
 	u8 payload[HV_POST_MESSAGE_INPUT_SIZE];
@@ -250,122 +130,28 @@ static inline bool kvm_has_nested(void)
 	return kvm_cpu_has(X86_FEATURE_VMX) || kvm_cpu_has(X86_FEATURE_SVM);
 }
 
-/* Let L2 execute @gva at CPL 3, with the page tables that it has from L1. */
-static inline void make_user_page(struct kvm_vm *vm, gva_t gva)
-{
-	gpa_t table = vm->mmu.pgd;
-	u64 *pte;
-	int level;
-
-	for (level = vm->mmu.pgtable_levels; level; level--) {
-		pte = addr_gpa2hva(vm, table);
-		pte += (gva >> PG_LEVEL_SHIFT(level)) & 0x1ff;
-		*pte |= PTE_USER_MASK(&vm->mmu);
-		table = PTE_GET_PA(*pte);
-	}
-}
-
 /* Return NULL if the relay can be tested here, otherwise why it can't. */
-static inline const char *relay_vm_why_not(bool nested_paging)
-{
-	if (!kvm_has_nested())
-		return "nested virtualization is off";
-	if (kvm_cpu_has(X86_FEATURE_VMX) &&
-	    !kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS))
-		return "no enlightened VMCS";
-	if (nested_paging && !kvm_cpu_has_tdp())
-		return "no nested EPT/NPT on this host";
-
-	return NULL;
-}
+const char *relay_vm_why_not(bool nested_paging);
 
 /*
  * Prepare what L1 and L2s need in a VM with one vCPU, and pass the pages for
  * hv_l1_init() as two arguments for each of @nr_l2s.
  */
-static inline void relay_vm_init(struct relay_vm *r, struct kvm_vm *vm,
-				 struct kvm_vcpu *vcpu, bool nested_paging, int nr_l2s)
-{
-	gva_t pages[4] = {};
-	gpa_t msg_gpa;
-	int i;
-
-	memset(r, 0, sizeof(*r));
-	r->nested_paging = nested_paging;
-	r->vm = vm;
-	r->vcpu = vcpu;
-	if (nested_paging)
-		vm_enable_tdp(r->vm);
-
-	hv_l1_enable(r->vcpu);
-	for (i = 0; i < nr_l2s; i++)
-		vm_alloc_hv_l1(r->vm, &pages[2 * i], &pages[2 * i + 1]);
-	vcpu_args_set(r->vcpu, 4, pages[0], pages[1], pages[2], pages[3]);
-	r->nested = addr_gva2hva(vm, pages[0]);
-	r->hv = addr_gva2hva(vm, pages[1]);
-
-	msg_gpa = vm_phy_pages_alloc(r->vm, 3, 0x200000, 0);
-	r->code_gpa = vm_phy_page_alloc(r->vm, 0x200000, 0);
-	r->msg_l1_gpa = msg_gpa;
-	r->msg_gpa = nested_paging ? MSG_L2_GPA : msg_gpa;
-	memset(addr_gpa2hva(r->vm, msg_gpa + PAGE_SIZE), 's', PAGE_SIZE);
-	virt_pg_map(r->vm, MSG_GVA, r->msg_gpa);
-	virt_pg_map(r->vm, CODE_GVA, r->code_gpa);
-	make_user_page(r->vm, CODE_GVA);
-
-	if (nested_paging) {
-		tdp_identity_map_default_memslots(r->vm);
-		tdp_map(r->vm, MSG_L2_GPA, msg_gpa, PAGE_SIZE);
-		tdp_map(r->vm, MSG_L2_GPA + PAGE_SIZE, msg_gpa + 2 * PAGE_SIZE,
-			PAGE_SIZE);
-	}
-
-	l1_config = (struct hv_l1_config) {
-		.guest_os_id	= HYPERV_LINUX_OS_ID,
-		.enlightened	= true,
-		.direct_vmcs	= true,
-		.direct_assist	= true,
-		.vm_id		= HV_L2_VM_ID,
-	};
-	memset(&l1_fix, 0, sizeof(l1_fix));
-	calls_from_l1 = false;
-	nr_calls = 1;
-	write_msg = false;
-	hcall_is_vmmcall = !kvm_cpu_has(X86_FEATURE_VMX);
-}
+void relay_vm_init(struct relay_vm *r, struct kvm_vm *vm,
+		   struct kvm_vcpu *vcpu, bool nested_paging, int nr_l2s);
 
 /*
  * Create a VM whose vCPU starts at @l1_code.  Return NULL if the relay can be
  * tested here, otherwise why it can't.
  */
-static inline const char *__relay_vm_create(struct relay_vm *r, bool nested_paging,
-					    void *l1_code, int nr_l2s)
-{
-	const char *why_not = relay_vm_why_not(nested_paging);
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm;
-
-	if (why_not)
-		return why_not;
-
-	vm = vm_create_with_one_vcpu(&vcpu, l1_code);
-	vm_install_exception_handler(vm, UD_VECTOR, ud_handler);
-	relay_vm_init(r, vm, vcpu, nested_paging, nr_l2s);
-	return NULL;
-}
+const char *__relay_vm_create(struct relay_vm *r, bool nested_paging,
+			      void *l1_code, int nr_l2s);
 
 /*
- * The same, with l1_main() and an active SynIC, without which KVM delivers
+ * The same, with relay_l1_main() and an active SynIC, without which KVM delivers
  * nothing at all.
  */
-static inline const char *relay_vm_create(struct relay_vm *r, bool nested_paging)
-{
-	const char *why_not = __relay_vm_create(r, nested_paging, l1_main, 1);
-
-	if (!why_not)
-		vcpu_enable_cap(r->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	return why_not;
-}
+const char *relay_vm_create(struct relay_vm *r, bool nested_paging);
 
 static inline void relay_vm_set_mask(struct relay_vm *r, u64 mask)
 {
@@ -373,15 +159,7 @@ static inline void relay_vm_set_mask(struct relay_vm *r, u64 mask)
 }
 
 /* Set the mask, and serve only the L2 of VM @vm_id. */
-static inline void relay_vm_serve(struct relay_vm *r, u64 mask, u64 vm_id)
-{
-	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_NESTED_HYPERV_HCALL_RELAY,
-		.args = { mask | RELAY_ONE_L2, vm_id },
-	};
-
-	vm_ioctl(r->vm, KVM_ENABLE_CAP, &cap);
-}
+void relay_vm_serve(struct relay_vm *r, u64 mask, u64 vm_id);
 
 /*
  * Let L1 write to the page that has *@pte, an entry of its nested page tables.
@@ -389,21 +167,7 @@ static inline void relay_vm_serve(struct relay_vm *r, u64 mask, u64 vm_id)
  */
 #define RELAY_PTE_GVA		0x20000000ULL
 
-static inline u64 *relay_vm_map_pte(struct relay_vm *r, u64 *pte)
-{
-	gpa_t page = addr_hva2gpa(r->vm, pte) & PAGE_MASK;
-	gva_t gva = RELAY_PTE_GVA;
-	int i;
-
-	for (i = 0; r->pte_pages[i] && r->pte_pages[i] != page; i++) {
-		TEST_ASSERT(i + 1 < ARRAY_SIZE(r->pte_pages), "Too many page tables");
-		gva += PAGE_SIZE;
-	}
-	if (!r->pte_pages[i])
-		virt_pg_map(r->vm, gva, page);
-	r->pte_pages[i] = page;
-	return (u64 *)(gva + ((u64)pte & ~PAGE_MASK));
-}
+u64 *relay_vm_map_pte(struct relay_vm *r, u64 *pte);
 
 /* It is the VM's, any vCPU will do. */
 static inline void set_guest_os_id(struct kvm_vcpu *vcpu, u64 id)
@@ -412,17 +176,7 @@ static inline void set_guest_os_id(struct kvm_vcpu *vcpu, u64 id)
 }
 
 /* Returns an eventfd that counts the signals of CONN_ID. */
-static inline int relay_vm_add_eventfd(struct relay_vm *r)
-{
-	struct kvm_hyperv_eventfd args = {
-		.conn_id = CONN_ID,
-		.fd = eventfd(0, EFD_NONBLOCK),
-	};
-
-	TEST_ASSERT(args.fd >= 0, "eventfd() failed");
-	vm_ioctl(r->vm, KVM_HYPERV_EVENTFD, &args);
-	return args.fd;
-}
+int relay_vm_add_eventfd(struct relay_vm *r);
 
 /*
  * The connection and flag of an HvSignalEvent, as two VMMs find it.  QEMU goes by
@@ -458,132 +212,35 @@ static inline void assert_exit(struct relay_vm *r, struct kvm_hyperv_exit *exit,
 		TEST_ASSERT_EQ(qemu_signal_param(r, exit), openvmm_signal_param(exit));
 }
 
-static inline void relay_vm_record_exit(struct relay_vm *r)
-{
-	struct kvm_run *run = r->vcpu->run;
-	gpa_t gpa = run->hyperv.u.hcall.params[0];
-
-	r->delivered++;
-	r->exit = run->hyperv;
-	if (!(r->exit.u.hcall.input & FAST) && gpa >> PAGE_SHIFT ==
-	    r->msg_l1_gpa >> PAGE_SHIFT)
-		memcpy(r->payload, addr_gpa2hva(r->vm, gpa), sizeof(r->payload));
-
-	run->hyperv.u.hcall.result = REPLY;
-}
+/* Keep what the VMM gets to see of a call, and answer it. */
+void relay_vm_record_exit(struct relay_vm *r);
 
 /* Load @state into a new vCPU, and free the state. */
-static inline void relay_vcpu_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state)
-{
-	hv_l1_enable(vcpu);
-	vcpu_enable_cap(vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	vcpu_load_state(vcpu, state);
-	kvm_x86_state_cleanup(state);
-}
+void relay_vcpu_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state);
 
 /*
  * Save the VM, with the vCPU wherever it is, and restore it into a new one.  The
  * capability is configuration, i.e. is off until it is enabled again.
  */
-static inline void relay_vm_save_restore(struct relay_vm *r)
-{
-	struct kvm_x86_state *state = vcpu_save_state(r->vcpu);
+void relay_vm_save_restore(struct relay_vm *r);
 
-	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
-	kvm_vm_release(r->vm);
-	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
-	relay_vcpu_restore(r->vcpu, state);
-}
-
-/* Run one hypercall to its end, with the registers that are in hcall_in. */
-static inline void relay_vm_run(struct relay_vm *r)
-{
-	struct ucall uc;
-
-	memset(&l1_seen, 0, sizeof(l1_seen));
-	memset(&l1_fault, 0, sizeof(l1_fault));
-	memset(r->payload, 0, sizeof(r->payload));
-	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
-	r->delivered = 0;
-	memset(&outcomes, 0, sizeof(outcomes));
-	nr_uds = 0;
-
-	sync_global_to_guest(r->vm, l1_config);
-	sync_global_to_guest(r->vm, calls_from_l1);
-	sync_global_to_guest(r->vm, nr_calls);
-	sync_global_to_guest(r->vm, outcomes);
-	sync_global_to_guest(r->vm, msg_offset);
-	sync_global_to_guest(r->vm, msg);
-	sync_global_to_guest(r->vm, write_msg);
-	sync_global_to_guest(r->vm, hcall_in);
-	sync_global_to_guest(r->vm, hcall_is_vmmcall);
-	sync_global_to_guest(r->vm, l1_seen);
-	sync_global_to_guest(r->vm, l1_fault);
-	sync_global_to_guest(r->vm, l1_fix);
-	sync_global_to_guest(r->vm, nr_uds);
-
-	for (;;) {
-		vcpu_run(r->vcpu);
-		if (r->vcpu->run->exit_reason != KVM_EXIT_HYPERV)
-			break;
-		relay_vm_record_exit(r);
-		assert_exit(r, &r->exit, !calls_from_l1, l1_config.vm_id);
-		if (r->in_exit)
-			r->in_exit(r);
-	}
-
-	switch (get_ucall(r->vcpu, &uc)) {
-	case UCALL_SYNC:
-	case UCALL_DONE:
-		break;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-	default:
-		TEST_FAIL("Unexpected exit reason: %s",
-			  exit_reason_str(r->vcpu->run->exit_reason));
-	}
-
-	sync_global_from_guest(r->vm, hcall_in);
-	sync_global_from_guest(r->vm, hcall_out);
-	sync_global_from_guest(r->vm, l1_seen);
-	sync_global_from_guest(r->vm, l1_fault);
-	sync_global_from_guest(r->vm, outcomes);
-	sync_global_from_guest(r->vm, nr_uds);
-	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
-}
+/* Run one hypercall to its end, with the registers that are in relay_hcall_in. */
+void relay_vm_run(struct relay_vm *r);
 
 /* A 64-bit call, garbage in all registers that aren't its operands. */
 #define GARBAGE(reg)	(0xa5a5000000000000ULL | ((reg) + 1) * 0x101)
 
-static inline void relay_vm_call(struct relay_vm *r, u64 control, u64 input)
-{
-	u64 *reg = (u64 *)&hcall_in;
-	int i;
-
-	for (i = 0; i < sizeof(hcall_in) / sizeof(*reg); i++)
-		reg[i] = GARBAGE(i);
-	hcall_in.rcx = control;
-	hcall_in.rdx = input;
-
-	relay_vm_run(r);
-
-	/* No matter what became of the call, only RAX and RIP may change. */
-	hcall_in.rax = hcall_out.rax;
-	for (i = 0; i < sizeof(hcall_in) / sizeof(*reg); i++)
-		TEST_ASSERT(reg[i] == ((u64 *)&hcall_out)[i],
-			    "Register %d changed from 0x%lx to 0x%lx", i,
-			    reg[i], ((u64 *)&hcall_out)[i]);
-}
+void relay_vm_call(struct relay_vm *r, u64 control, u64 input);
 
 static inline void __assert_outcome(struct relay_vm *r, u64 delivered, u64 reflected,
 				    u64 uds, u64 kept, u64 intercepts)
 {
-	TEST_ASSERT_EQ(l1_fault.count, intercepts);
-	TEST_ASSERT(r->delivered == delivered && l1_seen.count == reflected &&
-		    nr_uds == uds && r->nr_kept == kept,
+	TEST_ASSERT_EQ(relay_l1_fault.count, intercepts);
+	TEST_ASSERT(r->delivered == delivered && relay_l1_seen.count == reflected &&
+		    relay_nr_uds == uds && r->nr_kept == kept,
 		    "Wanted delivered %lu, reflected %lu, #UD %lu, stat %lu; got %lu, %lu, %lu, %lu (RAX 0x%lx)",
-		    delivered, reflected, uds, kept, r->delivered, l1_seen.count,
-		    nr_uds, r->nr_kept, hcall_out.rax);
+		    delivered, reflected, uds, kept, r->delivered, relay_l1_seen.count,
+		    relay_nr_uds, r->nr_kept, relay_hcall_out.rax);
 }
 
 static inline void assert_outcome(struct relay_vm *r, u64 delivered, u64 reflected,
@@ -596,12 +253,12 @@ static inline void assert_reflected(struct relay_vm *r, u64 control, u64 input)
 {
 	relay_vm_call(r, control, input);
 	assert_outcome(r, 0, 1, 0, 0);
-	TEST_ASSERT_EQ(hcall_out.rax, REFLECTED_RAX);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, REFLECTED_RAX);
 
 	/* L1 must see what L2 said, also in the control word. */
-	TEST_ASSERT_EQ(l1_seen.regs.rcx, control);
-	TEST_ASSERT_EQ(l1_seen.regs.rdx, input);
-	TEST_ASSERT_EQ(l1_seen.regs.r8, hcall_in.r8);
+	TEST_ASSERT_EQ(relay_l1_seen.regs.rcx, control);
+	TEST_ASSERT_EQ(relay_l1_seen.regs.rdx, input);
+	TEST_ASSERT_EQ(relay_l1_seen.regs.r8, relay_hcall_in.r8);
 }
 
 /* The exit of a call that was delivered, however often L2 tried. */
@@ -613,8 +270,8 @@ static inline void assert_delivered_exit(struct relay_vm *r, u64 control, u64 pa
 
 	TEST_ASSERT_EQ(r->exit.u.hcall.input, control & ~HV_HYPERCALL_NESTED);
 	TEST_ASSERT_EQ(r->exit.u.hcall.params[0], param);
-	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], hcall_in.r8);
-	TEST_ASSERT_EQ(hcall_out.rax, REPLY);
+	TEST_ASSERT_EQ(r->exit.u.hcall.params[1], relay_hcall_in.r8);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, REPLY);
 }
 
 static inline void assert_delivered(struct relay_vm *r, u64 control, u64 input, u64 param)
@@ -629,7 +286,7 @@ static inline void assert_status(struct relay_vm *r, u64 control, u64 input, u64
 {
 	relay_vm_call(r, control, input);
 	assert_outcome(r, 0, 0, 0, 1);
-	TEST_ASSERT_EQ(hcall_out.rax, status);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, status);
 }
 
 /*
@@ -640,16 +297,16 @@ static inline void assert_fault(u64 control, gpa_t gpa)
 {
 	u64 want, mask;
 
-	TEST_ASSERT_EQ(l1_fault.gpa, gpa);
-	TEST_ASSERT_EQ(l1_fault.regs.rax, GARBAGE(0));
-	TEST_ASSERT_EQ(l1_fault.regs.rcx, control);
-	TEST_ASSERT_EQ(l1_fault.regs.rdx, gpa);
-	TEST_ASSERT_EQ(l1_fault.regs.r8, hcall_in.r8);
+	TEST_ASSERT_EQ(relay_l1_fault.gpa, gpa);
+	TEST_ASSERT_EQ(relay_l1_fault.regs.rax, GARBAGE(0));
+	TEST_ASSERT_EQ(relay_l1_fault.regs.rcx, control);
+	TEST_ASSERT_EQ(relay_l1_fault.regs.rdx, gpa);
+	TEST_ASSERT_EQ(relay_l1_fault.regs.r8, relay_hcall_in.r8);
 
 	if (!kvm_cpu_has(X86_FEATURE_VMX)) {
 		want = PFERR_GUEST_FINAL_MASK | PFERR_USER_MASK;
 		mask = ~(u64)(PFERR_PRESENT_MASK | PFERR_RSVD_MASK);
-	} else if (l1_fault.reason == EXIT_REASON_EPT_VIOLATION) {
+	} else if (relay_l1_fault.reason == EXIT_REASON_EPT_VIOLATION) {
 		want = EPT_VIOLATION_ACC_READ;
 		mask = ~(u64)(EPT_VIOLATION_PROT_READ | EPT_VIOLATION_PROT_WRITE |
 			      EPT_VIOLATION_PROT_EXEC);
@@ -657,16 +314,16 @@ static inline void assert_fault(u64 control, gpa_t gpa)
 		want = 0;
 		mask = -1ull;
 	}
-	TEST_ASSERT_EQ(l1_fault.info & mask, want);
+	TEST_ASSERT_EQ(relay_l1_fault.info & mask, want);
 }
 
 /* L1 gets a memory intercept, and goes on without the call. */
 static inline void assert_intercepted(struct relay_vm *r, u64 control, gpa_t gpa)
 {
-	memset(&l1_fix, 0, sizeof(l1_fix));
+	memset(&relay_l1_fix, 0, sizeof(relay_l1_fix));
 	relay_vm_call(r, control, gpa);
 	__assert_outcome(r, 0, 0, 0, 0, 1);
-	TEST_ASSERT_EQ(hcall_out.rax, INTERCEPTED_RAX);
+	TEST_ASSERT_EQ(relay_hcall_out.rax, INTERCEPTED_RAX);
 	assert_fault(control, gpa);
 }
 
@@ -677,10 +334,10 @@ static inline void assert_intercepted(struct relay_vm *r, u64 control, gpa_t gpa
 static inline void relay_vm_call_fixed(struct relay_vm *r, u64 control, gpa_t gpa,
 				       u64 *pte, u64 value)
 {
-	l1_fix.pte = relay_vm_map_pte(r, pte);
-	l1_fix.value = value;
+	relay_l1_fix.pte = relay_vm_map_pte(r, pte);
+	relay_l1_fix.value = value;
 	relay_vm_call(r, control, gpa);
-	memset(&l1_fix, 0, sizeof(l1_fix));
+	memset(&relay_l1_fix, 0, sizeof(relay_l1_fix));
 	assert_fault(control, gpa);
 }
 
