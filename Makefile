@@ -4,10 +4,13 @@
 
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
-CONFIG ?= lab#		make kernel: kernel configuration, scripts/configs/*; make test: lab, debug or i386
-HOST ?=#		make run, test, fuzz, e2e, bench: only this emulated host, one of lab/hosts/*
-TEST ?=#		make run, test, e2e: only this test; mutate: only this fault; check: only this check; a glob
+CONFIG ?= lab#		kernel configuration, scripts/configs/*: make kernel, try: any; make test: lab, debug or i386
+HOST ?=#		only this emulated host, a glob for lab/hosts/*; make try, shell: its name
+TEST ?=#		only this test, a glob: make run, test, quick, fuzz, e2e; make try: its name
 CASE ?=#		make try: only these cases of the test, a glob, e.g. 'relay.*crossing*'
+FAULT ?=#		make mutate: only this fault, a glob for check/mutations
+TOOL ?=#		make check: only this check, a glob
+COMMIT ?=#		make bisect-check: only this commit, by its number, a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
 SEED ?=#		make fuzz: where to start, a number; default is a random one
@@ -15,8 +18,8 @@ JOBS ?=#			make run, test, fuzz, e2e, coverage, bench: boots at a time; default 
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
 FAULTS ?=#		make check: 1 sees that each check finds a fault made for it
-UPDATE ?=#		make bench: 1 puts figures and picture into bench/
-export BASE CONFIG HOST TEST CASE BY SEED JOBS FORCE FAST FAULTS
+UPDATE ?=#		make bench, coverage: 1 puts figures into bench/, and into check/README.md
+export BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
 
 SHELL := /bin/bash
 .NOTPARALLEL:
@@ -44,6 +47,10 @@ refresh: ## fold edits and commits made in build/<base>/linux back into this rep
 kernel: tree ## build the lab kernel, with the series applied
 	@scripts/kernel.sh --source series --config "$$CONFIG"
 
+.PHONY: selftests
+selftests: tree ## build the KVM selftests of the series
+	@scripts/selftests.sh
+
 .PHONY: run
 run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel host
 	@lab/run-plan.sh run
@@ -55,6 +62,10 @@ test: tree ## run all tests on both vendors; CONFIG=debug, i386: on such a kerne
 .PHONY: try
 try: tree ## run one test on one host: HOST=, TEST= and, for some of its cases, CASE=
 	@lab/try.sh
+
+.PHONY: shell
+shell: tree ## a shell in an emulated host, with the selftests: HOST=
+	@lab/shell.sh
 
 .PHONY: quick
 quick: tree ## the part of the tests for daily use: the relay's own, on one host of each vendor
@@ -70,7 +81,7 @@ e2e: tree ## connect the vmbus of a nested Linux root to an unmodified QEMU, on 
 
 .PHONY: series
 series: ## export the series as mails, with cover letter, into build/<base>/series
-	@scripts/series-mail.sh
+	@scripts/series-mail.sh --tested "build/$$BASE/test/tested"
 
 .PHONY: check
 check: tree ## static checks and builds of every patch on its own, against the base's findings
@@ -94,7 +105,7 @@ coverage: tree ## measure what the tests execute of the relay's core and of what
 
 .PHONY: mutate
 mutate: tree ## put faults into the relay and see that the tests notice them
-	@check/mutate.sh --by "$$BY" "$$TEST"
+	@check/mutate.sh --by "$$BY" "$$FAULT"
 
 .PHONY: bench
 bench: tree ## measure what the relay costs, in instructions per call, on both vendors
@@ -103,6 +114,10 @@ bench: tree ## measure what the relay costs, in instructions per call, on both v
 .PHONY: bench-check
 bench-check: tree ## the same, and fail if a figure is not that of bench/reference.json
 	@bench/bench.sh --check
+
+.PHONY: figures
+figures: ## put figures into bench/README.md; those of check/README.md: make coverage UPDATE=1
+	@bench/tables.sh
 
 .PHONY: deb
 deb: tree ## build a Debian package of KVM's modules with the relay, for DKMS

@@ -4,6 +4,8 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+# shellcheck source=lab/results.sh
+. "$TOP/lab/results.sh"
 
 usage() {
 	cat <<-EOF
@@ -52,61 +54,34 @@ build_programs() (
 	done
 )
 
-# measure HOST SOURCE: one boot, all cases.
+# measure HOST/SOURCE: one boot, all cases.
 measure() {
-	local dir=$out/$1/$2 i
+	local host=${1%/*} source=${1#*/} dir=$out/$1 i
 
 	rm -rf "$dir"
 	mkdir -p "$dir"
-	echo "test 600 $program $program $arguments" >"$dir/manifest"
 	# Each case marks the call to trace with two breakpoints. There are fewer cases than that.
 	if [ -n "$profile" ]; then
 		for ((i = 0; i < 100; i++)); do
 			printf '%s\n' c 'trace on' c 'trace off'
 		done >"$dir/debugger"
 	fi
-	BOCHS_DEBUGGER=${profile:+$dir/debugger} BOCHS_IPS=$ips "$TOP/lab/boot.sh" --host "$1" \
-		--kernel "$BUILD/lab/$2-lab+bench/bzImage" --name "$1/$2" --append quiet \
-		--manifest "$dir/manifest" --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1
+	BOCHS_DEBUGGER=${profile:+$dir/debugger} BOCHS_IPS=$ips "$TOP/lab/boot.sh" --host "$host" \
+		--kernel "$BUILD/lab/$source-lab+bench/bzImage" --name "$1" --append quiet \
+		--tests "$program" --test-args "$arguments" --test-timeout 600 --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1
 }
 
-# Each boot is a process group of its own, so that an interrupted run takes its emulators along.
 measure_all() {
-	local host source dir bad=''
+	local boot boots=() bad=''
 
-	set -m
-	trap stop_all INT TERM
 	for host in "${hosts[@]}"; do
-		for source in "${sources[@]}"; do
-			while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
-				wait -n || true
-			done
-			measure "$host" "$source" 8>&- </dev/null &
-		done
+		boots+=("${sources[@]/#/$host/}")
 	done
-	wait
-	trap - INT TERM
-	set +m
-
-	for host in "${hosts[@]}"; do
-		for source in "${sources[@]}"; do
-			dir=$out/$host/$source
-			if [ -s "$dir/results.ktap" ] && ! grep '^ *not ok' "$dir/results.ktap" >&2; then
-				continue
-			fi
-			bad+=" $host/$source"
-		done
+	pool "$jobs" measure "${boots[@]}"
+	for boot in "${boots[@]}"; do
+		[ -s "$out/$boot/results.ktap" ] && ! grep '^ *not ok' "$out/$boot/results.ktap" >&2 || bad+=" $boot"
 	done
 	[ -z "$bad" ] || die "no figures from$bad" "see boot.log and result.log in ${out#"$TOP"/}/${bad##* }"
-}
-
-stop_all() {
-	local pid
-
-	for pid in $(jobs -p); do
-		kill -TERM -- "-$pid" 2>/dev/null || true
-	done
-	die "interrupted" "start again"
 }
 
 # One thread of QEMU runs the processors in turn, and its clock counts the instructions of all of
@@ -116,11 +91,10 @@ scale() {
 
 	rm -rf "$dir"
 	mkdir -p "$dir"
-	echo "test 600 $program $program -s -n 2000" >"$dir/manifest"
 	"$TOP/lab/boot.sh" --host amd-steady --smp 8 --kernel "$BUILD/lab/series-lab+bench+smp8/bzImage" \
-		--name scale --manifest "$dir/manifest" --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1 ||
+		--name scale --tests "$program" --test-args '-s -n 2000' --test-timeout 600 --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1 ||
 		die "no figures of several vCPUs" "see boot.log and result.log in ${dir#"$TOP"/}"
-	sed -n "s,^o [0-9]* scale ,,p" "$dir/result.log" | awk '
+	step_output "$dir" "$program" | sed -n 's/^scale //p' | awk '
 		{ cost[$1, $2] = $4 / 4 / $2 / $3; vcpus[$2]; if ($2 > most) most = $2 }
 		END {
 			if (most != 8)
@@ -137,7 +111,7 @@ profile_all() {
 
 	for host in "${hosts[@]}"; do
 		dir=$out/$host/series
-		sed -n "s,^o [0-9]* bench ,,p" "$dir/result.log" >"$dir/cases"
+		step_output "$dir" "$program" | sed -n 's/^bench //p' >"$dir/cases"
 		awk -v host="$host" -f "$TOP/bench/profile.awk" "$dir/cases" "$LINUX/o-lab+bench/System.map" \
 			"$dir/emulator.log" || die "the trace of $host is incomplete" "see emulator.log in ${dir#"$TOP"/}"
 	done
@@ -149,28 +123,18 @@ figures() {
 
 	for host in "${hosts[@]}"; do
 		for source in pristine series; do
-			sed -n "s,^o [0-9]* bench ,$host $source ,p" "$out/$host/$source/result.log"
+			step_output "$out/$host/$source" "$program" | sed -n "s,^bench ,$host $source ,p"
 		done
 	done
 }
 
 check='' update='' profile='' scale='' arguments='' sources=(pristine series)
-while [ $# -gt 0 ]; do
-	case $1 in
-	--help | -h)
-		usage
-		exit 0
-		;;
-	--check) check=yes arguments='-m 1' ;;
-	--update) update=yes ;;
-	--scale) scale=yes sources=() ;;
-	--profile) profile=yes arguments='-n 20 -r 1 -m 1 -t' sources=(series) ;;
-	*) die "unknown argument '$1'" "see bench/bench.sh --help" ;;
-	esac
-	shift
-done
+options 0 "check update scale profile" "$@"
+[ -z "$check" ] || arguments='-m 1'
+[ -z "$scale" ] || sources=()
+[ -z "$profile" ] || arguments='-n 20 -r 1 -m 1 -t' sources=(series)
 
-need make gcc ccache rsync strip flock
+need make gcc ccache rsync strip flock jq
 load_base
 [ -d "$LINUX" ] || die "there is no build/$BASE/linux" "run: make tree"
 
@@ -205,17 +169,21 @@ if [ -n "$profile" ]; then
 	exit
 fi
 figures >"$out/figures"
-awk -v json="$out/figures.json" -f "$TOP/bench/report.awk" "$out/figures" | tee "$out/table.txt"
-awk -f "$TOP/bench/json.awk" -f "$TOP/bench/picture.awk" "$out/figures.json" >"$out/cost.svg"
+awk -v json="$out/figures.json" -f "$TOP/bench/rows.awk" -f "$TOP/bench/report.awk" "$out/figures" | tee "$out/table.txt"
+table() {
+	jq -r -f "$TOP/bench/figures.jq" "$1"
+}
+table "$out/figures.json" | awk -F '\t' -f "$TOP/bench/picture.awk" >"$out/cost.svg"
 
 if [ -n "$update" ]; then
 	cp "$out/figures.json" "$TOP/bench/reference.json"
 	cp "$out/cost.svg" "$TOP/bench/cost.svg"
-	say "bench: bench/reference.json and bench/cost.svg are those of this run"
+	"$TOP/bench/tables.sh"
+	say "bench: bench/reference.json, cost.svg and the tables of README.md are those of this run"
 fi
 if [ -n "$check" ]; then
 	echo
-	awk -v tolerance="$tolerance" -f "$TOP/bench/json.awk" -f "$TOP/bench/check.awk" "$reference" "$out/figures.json" ||
+	awk -F '\t' -v tolerance="$tolerance" -f "$TOP/bench/check.awk" <(table "$reference") <(table "$out/figures.json") ||
 		die "the cost is not that of bench/reference.json" \
 		    "see above; if it is meant to be so, run: bench/bench.sh --update"
 fi

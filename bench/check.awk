@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-# Compare two files of figures, as report.awk writes them:
+# Compare two tables of figures, with tabs, as figures.jq makes them of JSON:
 #
-#	awk -v tolerance=PERCENT -f json.awk -f check.awk REFERENCE FIGURES
+#	awk -F '\t' -v tolerance=PERCENT -f check.awk REFERENCE FIGURES
 #
 # Fail if a median differs by more than the tolerance, or is in one of them only. Of the
 # reference, only the hosts that were measured count. The last line is "N passed, N failed".
 
-field("host") == "" { next }
-
-{ key = field("host") ": " field("case") " " field("path") ", " field("kernel") " kernel, relay " field("relay") }
+{ key = $1 ": " $3 " " $4 ", " $2 " kernel, relay " $5 }
 
 FNR == NR {
-	reference[key] = field("median")
-	host_of[key] = field("host")
+	reference[key] = $6
+	host_of[key] = $1
 	order[++n] = key
 	next
 }
 
 {
-	measured[key] = field("median")
-	seen[field("host")]
+	measured[key] = $6
+	seen[$1]
 	if (!(key in reference)) {
 		print key ": no reference"
 		bad++

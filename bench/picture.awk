@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# Draw the cost of the hypercalls of figures.json as bars, one scale for all: an SVG.
+# Draw the cost of hypercalls as bars, one scale for all: an SVG of the table that figures.jq makes.
 #
-#	awk -f json.awk -f picture.awk FIGURES
+#	awk -F '\t' -f picture.awk FIGURES
 
 function text(x, y, anchor, style, what)
 {
@@ -23,13 +23,13 @@ function bar(what, color, n, note)
 	y += 18
 }
 
-field("host") != "" && field("kernel") == "series" {
-	cost[field("host"), field("case"), field("path"), field("relay")] = field("median")
-	if (field("path") == "via-l1" && field("median") > most)
-		most = field("median")
-	if (!(field("host") in seen)) {
-		seen[field("host")]
-		hosts[++nhosts] = field("host")
+$2 == "series" {
+	cost[$1, $3, $4, $5] = $6
+	if ($4 == "via-l1" && $6 > most)
+		most = $6
+	if (!($1 in seen)) {
+		seen[$1]
+		hosts[++nhosts] = $1
 	}
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Make a table per host of lines "HOST SOURCE CASE PATH RELAY CALLS TICKS...", where TICKS is a
+# With rows.awk, make a table per host of lines "HOST SOURCE CASE PATH RELAY CALLS TICKS...", where TICKS is a
 # batch of so many calls; with -v json=FILE, write the figures there as well, one to a line.
 
 function sort(list, n,  i, j, x)
@@ -86,7 +86,7 @@ function more(host, name, path, relay)
 		       low[host, "pristine", name, path, "off"])
 }
 
-function other_row(host, what, name, path)
+function exit_row(host, what, name, path)
 {
 	if (!has(host, "pristine", name, path, "off"))
 		return
@@ -109,22 +109,8 @@ END {
 			(h > 1 ? "\n" : ""), host, batches, calls
 		printf "%-26s %22s %22s %8s %22s %7s\n", "hypercall", "from L1", "from L2, relayed", "x L1",
 			"from L2, through L1", "x relayed"
-		call_row(host, "HvSignalEvent, fast", "signal-fast")
-		call_row(host, "HvSignalEvent, slow", "signal-slow")
-		call_row(host, "HvPostMessage", "post")
-		call_row(host, "HvPostMessage, vcpu_run()", "post-vcpu-run")
+		call_rows(host)
 		printf "\n%-26s %22s %22s %7s %22s %7s\n", "other exits", "pristine base", "series, relay off", "more", "relay on", "more"
-		other_row(host, "CPUID, to L1", "cpuid", "reflected")
-		other_row(host, "hypercall, to L1", "hypercall", "reflected")
-		other_row(host, "the same, nested bit set", "hypercall-nested", "reflected")
-		other_row(host, "RDMSR, to L1", "rdmsr", "reflected")
-		other_row(host, "RDMSR, by L0", "rdmsr", "l0")
-		other_row(host, "L2 TLB flush, by L0", "tlb-flush", "l0")
-		other_row(host, "RDMSR of L1", "rdmsr", "l1")
-		other_row(host, "TLB flush of L1", "tlb-flush", "l1")
-		other_row(host, "HvSignalEvent of L1, fast", "signal-fast", "l1")
-		other_row(host, "HvSignalEvent of L1, slow", "signal-slow", "l1")
-		other_row(host, "HvPostMessage of L1", "post", "l1")
-		other_row(host, "empty loop", "empty-loop", "l1")
+		exit_rows(host)
 	}
 }

@@ -8,12 +8,13 @@
 # relay's.  Upstream's must pass (or skip, if they do on the base); the relay's
 # must skip with its reason, or pass once the capability is there.  Prints a
 # table, a line per commit and host.  HOST=GLOB narrows it down, and so does
-# TEST=GLOB, which is about the number of the commit; 0, the base, is always there.
+# COMMIT=GLOB, which is about its number; 0, the base, is always there.
 # Works in build/<base>/check.
 
 . "$(dirname "$0")/../scripts/lib.sh"
+. "$TOP/lab/results.sh"
 
-(($# == 0)) || die "bisect-check: unknown argument $1" "see the head of check/bisect.sh"
+options 0 "" "$@"
 relay=hyperv_nested_relay_test
 declare -A upstream=(
 	[intel]="hyperv_evmcs hyperv_tlb_flush hyperv_features hyperv_extended_hypercalls"
@@ -41,7 +42,8 @@ done
 
 # One build of the tests, those of the series, for all kernels: what changes from
 # boot to boot is the kernel.
-TESTS="$relay $(printf '%s\n' "${upstream[@]}" | xargs -n 1 | sort -u | xargs)" "$TOP/scripts/selftests.sh"
+mapfile -t programs < <(printf '%s\n' "$relay" "${upstream[@]}" | xargs -n 1 | sort -u)
+"$TOP/scripts/selftests.sh" "${programs[@]}"
 
 worktree "$src" base
 git -C "$src" reset -q --hard
@@ -52,11 +54,6 @@ trap 'kill $(jobs -p) 2>/dev/null || :' EXIT
 boot() {
 	timeout --foreground 900 "$TOP/lab/boot.sh" --host "${1/%amd/amd-steady}" --kernel "$3" --out "$2/$1" \
 		--tests "${upstream[$1]} $relay" > "$2/$1.log" 2>&1
-}
-
-verdict() {
-	awk -F '\t' -v test="$2" '$1 == test { v = $2 } END { print v == "" ? "none" : v }' "$1/verdicts" 2>/dev/null ||
-		echo none
 }
 
 # Why a program skipped as a whole.
@@ -94,7 +91,7 @@ number=0
 while read -r commit; do
 	dir=$out/$number
 	# shellcheck disable=SC2053
-	if ((number)) && [[ $number != ${TEST:-*} ]]; then
+	if ((number)) && [[ $number != ${COMMIT:-*} ]]; then
 		number=$((number + 1))
 		continue
 	fi

@@ -16,14 +16,9 @@
 # tests in those rows, and the two parts.
 
 . "$(dirname "$0")/../scripts/lib.sh"
+. "$TOP/lab/results.sh"
 
-case ${1-} in
--*)
-	say "usage: check/coverage.sh [ROW-GLOB]    ROW-GLOB: rows of lab/plan, default all in the group gcov"
-	[[ $1 == --help || $1 == -h ]]
-	exit
-	;;
-esac
+options 1 "" "$@"
 
 # Lines that can't be executed without vendor code: they are the ones that the
 # KUnit tests redirect to a stub.
@@ -96,27 +91,34 @@ kunit_table() {
 		}' "$out/core.info"
 }
 
-# row_data DIR: the files that the steps "hex" of a boot have reported, below
-# DIR/data as in the build directory, each with its .gcno file.
+# row_data DIR: the files that the step gcov of a boot has reported, below DIR/data as
+# in the build directory, each with its .gcno file.
 row_data() {
-	local dir=$1 obj=$LINUX/o-$config step path file
+	local dir=$1 obj=$LINUX/o-$config file
 
-	while read -r step path; do
-		file=${path#"/sys/kernel/debug/gcov$obj/"}
-		mkdir -p "$dir/data/$(dirname "$file")"
-		perl -e '
-			my ($step, $data, $size) = (shift, "", -1);
-			while (<STDIN>) {
-				next unless s/^o $step //;
-				if (/^\*(\d+)\r?$/) { $data .= "\0" x $1 }
-				elsif (/^=(\d+)\r?$/) { $size = $1 }
-				elsif (/^([0-9a-f]+)\r?$/) { $data .= pack "H*", $1 }
+	step_output "$dir" gcov | perl -e '
+		use File::Basename; use File::Path;
+		my ($dir, $prefix) = @ARGV;
+		my ($file, $data);
+		while (<STDIN>) {
+			if (s/^@\Q$prefix\E//) { ($file, $data) = (s/\s+$//r, "") }
+			elsif (/^\*(\d+)\r?$/) { $data .= "\0" x $1 }
+			elsif (/^([0-9a-f]+)\r?$/) { $data .= pack "H*", $1 }
+			elsif (/^=(\d+)\r?$/) {
+				die "$file has not arrived whole\n" if length $data != $1;
+				mkpath(dirname("$dir/$file"));
+				open my $out, ">", "$dir/$file" or die "$dir/$file: $!\n";
+				print $out $data;
+				close $out;
+				$file = undef;
 			}
-			print $data;
-			exit(length $data != $size)' "$step" < "$dir/result.log" > "$dir/data/$file" ||
-			die "$file did not arrive whole from ${dir#"$rows"/}" "see ${dir#"$TOP"/}/results.ktap"
+		}
+		die "the last file has not arrived whole\n" if defined $file;
+	' "$dir/data" "/sys/kernel/debug/gcov$obj/" 2> "$dir/gcov.errors" ||
+		die "$(< "$dir/gcov.errors")" "see ${dir#"$TOP"/}/results.ktap"
+	while read -r file; do
 		ln -sf "$obj/${file%.gcda}.gcno" "$dir/data/${file%.gcda}.gcno"
-	done < <(awk '{ sub(/#.*/, "") } NF { step++ } $1 == "hex" { print step, $2 }' "$dir/manifest")
+	done < <(cd "$dir/data" && find . -name '*.gcda')
 }
 
 # Lines that the series adds, as "FILE LINE".  All lines of the core.
@@ -310,11 +312,23 @@ union_table() {
 
 # check TABLE: a table that shows no gap counts as a test that has passed.
 check() {
-	if "$1"; then
+	if "$1" > "$out/$1"; then
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))
 	fi
+	cat "$out/$1"
+}
+
+check_documented() {
+	documented --check
+}
+
+# The files of the table that have code, for check/README.md.
+documented() {
+	"$TOP/scripts/block.sh" "$@" "$TOP/check/README.md" "lines of the series" < <(
+		awk '/^sum / { exit } NR == 1 || !/ 0  (-|0 of 0) / { sub(/ +$/, ""); print "    " $0 }' "$out/union_table"
+	)
 }
 
 # What an interrupted run left must not pass for a result.
@@ -327,32 +341,34 @@ read_reasons > "$out/reasons" 2> "$out/errors" ||
 	die "the KUnit tests fail" "see $out/tests.log"
 logged "$out/lcov.log" kunit_report || die "lcov failed" "see $out/lcov.log"
 say "$core.c by KUnit:"
-passed=0 failed=0 skipped=0
+passed=0 failed=0
 check kunit_table
 say "report: ${out#"$TOP"/}/html/index.html"
 echo
 
-"$TOP/lab/run-plan.sh" gcov "${1:-*}" > "$out/rows.log" || {
-	sed -n '/^boot  /,$p' "$out/rows.log"
+"$TOP/lab/run-plan.sh" gcov "${args[0]:-*}" > "$out/rows.log" || {
+	sed -n '/^job  /,$p' "$out/rows.log"
 	[[ -f $rows/results.ktap ]] || die "the tests could not run" "see $out/rows.log"
 }
 cd "$LINUX"
-while read -r manifest; do
-	dir=$(dirname "$manifest")
+while read -r verdicts; do
+	dir=$(dirname "$verdicts")
 	vendor=$(sed -n 's/^# vendor .*: \(Authentic\|Genuine\)\([A-Z][a-zA-Z]*\)$/\2/p' "$dir/results.ktap")
 	row_data "$dir"
 	logged "$dir/lcov.log" capture "$LINUX/o-$config" "$dir/data" "$dir/all.info" ||
 		die "lcov failed" "see $dir/lcov.log"
 	cat "$dir/all.info" >> "$out/vendor/${vendor,,}.info"
-done < <(find "$rows" -name manifest | sort)
+done < <(find "$rows" -name verdicts | sort)
 added_lines > "$out/added"
 mapfile -t files < <(awk '!seen[$1]++ { print $1 }' "$out/added")
 dropped_lines "${files[@]}" > "$out/dropped"
 check union_table
-if [[ $(tail -n 1 "$out/rows.log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)?$ ]]; then
-	passed=$((passed + BASH_REMATCH[1]))
-	failed=$((failed + BASH_REMATCH[2]))
-	skipped=$((skipped + ${BASH_REMATCH[4]:-0}))
+if [[ ${UPDATE-} ]]; then
+	documented
+else
+	check check_documented
 fi
-say "$passed passed, $failed failed$( ((!skipped)) || echo ", $skipped skipped")"
+read -r more_passed more_failed skipped <<< "$(counted "$out/rows.log")"
+passed=$((passed + more_passed)) failed=$((failed + more_failed))
+counts "$passed" "$failed" "${skipped:-0}"
 ((!failed))

@@ -4,7 +4,8 @@
 # lint.sh
 #
 # Look at what is ours and not part of the series: shellcheck on every shell
-# script, the kernel's checkpatch.pl on every C file.  The series has "make check".
+# script, the kernel's checkpatch.pl on every C file; are figures in documents those
+# that were measured?  The series has "make check".
 # Prints the findings; the last line counts files.
 #
 # No shfmt: no set of its options leaves the scripts as they are.  The one that
@@ -14,7 +15,7 @@
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$(dirname "$0")/../scripts/series.sh"
 
-(($# == 0)) || die "lint: unknown argument $1" "see the head of check/lint.sh"
+options 0 "" "$@"
 need shellcheck perl find
 load_base
 checkpatch=$LINUX/scripts/checkpatch.pl
@@ -66,6 +67,11 @@ lint_c() (
 		--ignore "$ignore" -f "$TOP/$1" | sed "s,^$TOP/,,"
 )
 
+# Are they those of bench/reference.json?
+lint_figures() {
+	bench/tables.sh --check
+}
+
 # What a tool prints is a finding, whatever it exits with.
 lint() {
 	local findings
@@ -86,6 +92,7 @@ while read -r file; do
 	*) ! is_shell "$file" || lint shell "$file" ;;
 	esac
 done < <(own_files)
+lint figures bench/README.md
 
 say "$passed passed, $failed failed"
 ((!failed && passed))

@@ -11,30 +11,22 @@
 # minute with the others.
 
 . "$(dirname "$0")/../scripts/lib.sh"
+. "$TOP/lab/results.sh"
 
 by=kunit
-if [[ ${1-} == --by ]]; then
-	by=${2-}
-	shift 2 || die "mutate.sh: --by has no value" "use --by kunit, selftest or fuzz"
-fi
-case ${1-} in
--*)
-	say "usage: check/mutate.sh [--by kunit|selftest|fuzz] [GLOB]    GLOB: names in check/mutations, default all"
-	[[ $1 == --help || $1 == -h ]]
-	exit
-	;;
-esac
+options 1 "by:" "$@"
 case $by in
 kunit|selftest) column=$by tests="hyperv_nested_relay_test hyperv_nested_relay_stress_test" ;;
 fuzz) column=selftest tests=hyperv_nested_relay_fuzz ;;
 *) die "no tests '$by'" "use BY= or --by kunit, selftest or fuzz" ;;
 esac
-glob=${1:-*}
+glob=${args[0]:-*}
 
 need git perl flock
 load_base
 [[ -d $LINUX ]] || die "there is no build/$BASE/linux" "run: make tree"
-[[ $by == kunit ]] || TESTS=$tests "$TOP/scripts/selftests.sh"
+# shellcheck disable=SC2086 # words
+[[ $by == kunit ]] || "$TOP/scripts/selftests.sh" $tests
 
 src=$BUILD/mutant
 out=$BUILD/mutate/$by
@@ -60,11 +52,8 @@ some() {
 noticed() {
 	local ktap=$1 cases
 
-	cases=$(sed -n 's/^ \+not ok [0-9]* \(.*\)/\1/p' "$ktap" | sed 's/ *#.*//' | sort -u | some)
-	if [[ -z $cases ]]; then
-		cases=$(sed -n 's/^not ok [0-9]* - \?\(.*\)/\1/p;s/^not ok [0-9]* \(.*\)/\1/p' "$ktap" | sort -u | sed -n 1p)
-	fi
-	say "$cases"
+	cases=$(failed_cases "$ktap" | some)
+	say "${cases:-$(failed_tests "$ktap" | sed -n 1p)}"
 }
 
 # amd is amd-steady: what QEMU's threads do to several vCPUs must not count as noticed.

@@ -9,17 +9,11 @@
 
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$(dirname "$0")/../scripts/series.sh"
+. "$TOP/lab/results.sh"
 
 out=
 name=series
-while (($#)); do
-	case $1 in
-	--out) out=${2-} ;;
-	--name) name=${2-} ;;
-	*) die "roundtrip.sh: unknown argument $1" "see the head of check/roundtrip.sh" ;;
-	esac
-	shift 2 || die "roundtrip.sh: an option has no value" "see the head of check/roundtrip.sh"
-done
+options 0 "out: name:" "$@"
 [[ $out ]] || die "roundtrip.sh: no --out" "name a directory for the results"
 
 need git
@@ -27,28 +21,11 @@ load_base
 [[ -f $STATE ]] || die "there is no build/$BASE/linux" "run: make tree"
 load_state
 mkdir -p "$out"
-rm -f "$out/results.ktap"
 TMP=$(mktemp -d "$BUILD/roundtrip.XXXXXX")
 trap 'rm -rf "$TMP"' EXIT
 
 me='A. Test-Author <author@test.invalid>'
 mails=$out/mails
-number=0
-failed=0
-
-# result WHAT COMMAND...
-result() {
-	local what=$1
-
-	shift
-	if "$@" > "$TMP/log" 2>&1; then
-		echo "ok $((++number)) $name: $what"
-	else
-		failed=1
-		sed 's/^/# | /' "$TMP/log" | tail -n 20
-		echo "not ok $((++number)) $name: $what # $(tail -n 1 "$TMP/log" | tr -d '#')"
-	fi
-} >> "$TMP/results"
 
 # The mails for a user with these settings, each KEY VALUE; no others count.
 export_mails() {
@@ -126,6 +103,7 @@ refused() {
 }
 
 rm -rf "$mails"
+results_begin "$out/results.ktap" "$name"
 result "the series is exported" export_mails "$mails" user.name "${me% <*}" user.email author@test.invalid
 result "From, To and the list are in each mail" addressed
 result "git am applies the mails to the pristine base" apply
@@ -135,11 +113,4 @@ result "changelogs arrive as they are" same_messages
 result "author and Signed-off-by are the user" signed_off
 result "no user.name is refused" refused user.name user.email author@test.invalid
 result "no user.email is refused" refused user.email user.name "${me% <*}"
-
-{
-	echo "KTAP version 1"
-	echo "1..$number"
-	cat "$TMP/results"
-} > "$out/results.ktap"
-cat "$out/results.ktap"
-((!failed))
+results_end

@@ -6,7 +6,7 @@
 # Check every patch of the series on its own with the tools that upstream uses,
 # and compare with the pristine base: only findings that the base doesn't have
 # count.  Prints a table, a column per patch.  With FAST=1, check the sum of the
-# patches, with fewer configurations.  With TEST=GLOB, do only the checks that match.
+# patches, with fewer configurations.  With TOOL=GLOB, do only the checks that match.
 #
 # With FAULTS=1, check the checks instead: each has to find the fault that is put
 # for it on top of the series.
@@ -40,7 +40,7 @@ checks() {
 	LIST
 }
 
-(($# == 0)) || die "check: unknown argument $1" "see the head of check/static.sh"
+options 0 "" "$@"
 fast=${FAST:-}
 need git perl codespell make gcc clang-19 ld.lld-19 spatch sphinx-build python3 ccache
 [[ -x $SPARSE ]] || die "sparse is not in $CACHE" "run: make setup"
@@ -447,9 +447,9 @@ start=$SECONDS
 names=()
 while IFS=$'\t' read -r check is_fast _; do
 	# shellcheck disable=SC2053
-	[[ $check != ${TEST:-*} || ($fast && $is_fast == 0) ]] || names+=("$check")
+	[[ $check != ${TOOL:-*} || ($fast && $is_fast == 0) ]] || names+=("$check")
 done < <(checks)
-((${#names[@]})) || die "no check matches '$TEST'" "use one of: $(checks | cut -f 1 | xargs)"
+((${#names[@]})) || die "no check matches '$TOOL'" "use one of: $(checks | cut -f 1 | xargs)"
 passed=0
 failed=0
 if [[ ${FAULTS:-} ]]; then

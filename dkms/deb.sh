@@ -9,6 +9,7 @@
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$(dirname "$0")/../scripts/series.sh"
 
+options 0 "" "$@"
 need git dpkg-buildpackage dh dh_dkms lintian
 load_base
 [[ -f $STATE ]] || die "there is no build/$BASE/linux" "run: make tree"

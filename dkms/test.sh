@@ -16,11 +16,13 @@
 
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$(dirname "$0")/../scripts/apt.sh"
+. "$TOP/lab/results.sh"
 
-what=${1:-all}
+options 1 "" "$@"
+what=${args[0]:-all}
 case $what in
 install|boot|all) ;;
-*) die "test-deb.sh: unknown argument $1" "use install, boot or nothing" ;;
+*) die "test-deb.sh: unknown argument $what" "use install, boot or nothing" ;;
 esac
 
 need unshare chroot depmod modinfo xz dpkg-deb
@@ -74,24 +76,6 @@ root() {
 		exec chroot "$root" env -i PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
 			LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"' root "$out/root" "${PROC-1}" "$@"
 }
-
-number=0 failed=0
-
-# result WHAT COMMAND...
-result() {
-	local what=$1
-
-	shift
-	((number += 1))
-	if "$@" > "$out/log" 2>&1; then
-		say "ok $number deb: $what"
-	else
-		failed=1
-		sed 's/^/# | /' "$out/log" | tail -n 20
-		say "not ok $number deb: $what"
-	fi
-	cat "$out/log" >> "$out/install.log"
-} >> "$out/install.ktap"
 
 # refused WORDS: one line of the package's, with these words, and nothing installed.
 refused() {
@@ -188,6 +172,7 @@ test_install() {
 	root true || die "this machine can't mount an overlay over its root" "run it as root"
 
 	say "test-deb: installing and removing $package"
+	results_begin "$out/install.ktap" deb
 	result "DKMS is installed" root dpkg -i --force-depends /tmp/debs/"$(cd "$debs" && echo dkms_*.deb)"
 	result "no kernel of this version is refused" refused "Linux $upstream, which isn't installed"
 	unpack "$(cd "$debs" && echo linux-image-*.deb)"
@@ -210,7 +195,7 @@ test_install() {
 	take_modules
 	result "the package is removed" root dpkg -P "$package"
 	result "modprobe would load the kernel's own modules" removed
-	if ((failed)); then
+	if ! results_end; then
 		cp "$out"/root.upper/var/lib/dkms/kvm-hyperv-nested-relay/*/build/make.log "$out/" 2>/dev/null || true
 	fi
 	rm -rf "$out"/root*
@@ -224,19 +209,21 @@ boot() {
 	shift 3
 	mkdir -p "$dir"
 	{
-		echo "insmod relay/irqbypass.ko"
-		echo "insmod relay/kvm.ko"
-		echo "insmod relay/kvm-$vendor.ko"
-		echo "cat /sys/module/kvm/version"
-		for test; do
-			echo "test $((120 * 5)) $test $test"
+		for module in irqbypass kvm "kvm-$vendor"; do
+			echo "insmod relay/$module relay/$module.ko"
 		done
-		echo "rmmod kvm_$vendor"
-		echo "rmmod kvm"
-		echo "insmod stock/kvm.ko"
-		echo "insmod stock/kvm-$vendor.ko"
+		echo "cat version /sys/module/kvm/version"
 		for test; do
-			echo "test 120 stock:$test $test"
+			echo "test $test $((120 * 5)) $test"
+		done
+		for module in "kvm_$vendor" kvm; do
+			echo "rmmod unload-$module $module"
+		done
+		for module in kvm "kvm-$vendor"; do
+			echo "insmod stock/$module stock/$module.ko"
+		done
+		for test; do
+			echo "test stock:$test 120 $test"
 		done
 	} > "$dir/manifest"
 	"$TOP/lab/boot.sh" --host "$host" --name "deb/${dir##*/}" --kernel "$out/vmlinuz" --out "$dir" \
@@ -249,7 +236,7 @@ end_to_end() {
 
 	mkdir -p "$dir"
 	"$TOP/e2e/run.sh" --host "$host" --name "deb/e2e/$2" --kernel "$out/vmlinuz" --modules "$bin/relay" \
-		--cap "$PRIVATE_NUMBER" --l2-kernel "$L2_KERNEL" --out "$dir" > "$dir/boot.log" 2>&1 || true
+		--cap "$PRIVATE_NUMBER" --out "$dir" > "$dir/boot.log" 2>&1 || true
 }
 
 results_of() {
@@ -265,28 +252,18 @@ results_of() {
 
 # What boot.sh can't know: which tests must skip, and which must not.
 judge() {
-	local dir=$out/$1 test verdict want good
+	local dir=$out/$1 test now want good
 
 	results_of "$1" || return 0
 	shift
 	for test; do
 		for want in pass skip; do
 			[[ $want == pass ]] && good=$test || good=stock:$test
-			verdict=$(awk -F '\t' -v test="$good" '$1 == test { print $2 }' "$dir/verdicts")
-			[[ ${verdict%%,*} == "$want" ]] || printf 'not '
-			say "ok 0 deb/${dir##*/}/$good: $want # ${verdict:-none}"
+			now=$(verdict "$dir" "$good")
+			[[ ${now%%,*} == "$want" ]] || printf 'not '
+			say "ok 0 deb/${dir##*/}/$good: $want # $now"
 		done
 	done
-}
-
-merge() {
-	awk '/^(not )?ok / { sub(/ok [0-9]+/, "ok " ++n) }
-	     { line[NR] = $0 }
-	     END {
-		print "KTAP version 1\n1.." n + 0
-		for (i = 1; i <= NR; i++)
-			print line[i]
-	     }'
 }
 
 all_tests=(hyperv_nested_relay_test hyperv_nested_relay_stress_test hyperv_nested_relay_fuzz)
@@ -324,24 +301,16 @@ test_boot() {
 }
 
 sum_up() {
-	local kunit=$LINUX/tools/testing/kunit/kunit.py
+	local passed failed skipped
 	local -a parts=()
 
 	[[ $what == boot ]] || parts+=("$out/install.ktap")
 	[[ $what == install ]] || parts+=("$out/boot.ktap")
-	cat "${parts[@]}" | merge > "$out/results.ktap"
+	merge "${parts[@]}" > "$out/results.ktap"
 	grep -E '^(not )?ok ' "$out/results.ktap"
-	PYTHONDONTWRITEBYTECODE=1 python3 "$kunit" parse "$out/results.ktap" < /dev/null > "$out/parse.log" 2>&1 || true
-	awk '/Testing complete/ {
-		for (i = 1; i < NF; i++)
-			n[$i] = $(i + 1) + 0
-		parsed = 1
-	     }
-	     END {
-		failed = n["failed:"] + n["crashed:"] + n["errors:"] + !parsed
-		printf "%d passed, %d failed, %d skipped\n", n["passed:"], failed, n["skipped:"]
-		exit failed || !n["passed:"]
-	     }' "$out/parse.log"
+	read -r passed failed skipped <<< "$(count "$out/results.ktap")"
+	counts "$passed" "$failed" "$skipped"
+	((!failed && passed))
 }
 
 mkdir -p "$out"
@@ -350,7 +319,7 @@ if [[ $what != boot ]]; then
 	test_install
 fi
 if [[ $what != install ]]; then
-	PRIVATE=1 TESTS="${all_tests[*]}" "$TOP/scripts/selftests.sh"
+	"$TOP/scripts/selftests.sh" --private "${all_tests[@]}"
 	build_l2_kernel
 	test_boot
 fi

@@ -4,18 +4,22 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+# shellcheck source=lab/results.sh
+. "$TOP/lab/results.sh"
 
 all='off on post noauth child soak kvm-off kvm kvm-inter kvm-one'
 
 usage() {
 	cat <<-EOF2
-		usage: e2e/run.sh --host HOST --kernel BZIMAGE --l2-kernel BZIMAGE --out DIR
-		                  [--scenarios "NAME..."] [--name NAME] [--modules DIR] [--cap NUMBER]
+		usage: e2e/run.sh --host HOST --kernel BZIMAGE --out DIR [--tests "SCENARIO..."]
+		                  [--l2-kernel BZIMAGE] [--name NAME] [--modules DIR] [--cap NUMBER]
+		       e2e/run.sh --build
 
 		Runs the scenarios [$all] one after the other in one
 		boot of the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
 
-		The host's kernel is L0, that of --l2-kernel is L2. The VMM is the QEMU that "make
+		The host's kernel is L0, that of --l2-kernel is L2, by default the one that --build
+		builds. The VMM is the QEMU that "make
 		setup" unpacked, with our preload library; L1 is e2e/rootvisor. In the scenarios
 		whose name begins with kvm, the kernel of --l2-kernel is L1, and L2 are guests of
 		its KVM.
@@ -28,30 +32,18 @@ usage() {
 	EOF2
 }
 
-host='' kernel='' l2_kernel='' out='' scenarios=$all name='' modules='' cap=''
-while [ $# -gt 0 ]; do
-	case $1 in
-	--help | -h)
-		usage
-		exit 0
-		;;
-	--host | --kernel | --l2-kernel | --out | --scenarios | --name | --modules | --cap)
-		[ $# -ge 2 ] || die "$1 needs a value" "see e2e/run.sh --help"
-		option=${1#--}
-		declare "${option//-/_}=$2"
-		shift 2
-		;;
-	*)
-		die "unknown argument '$1'" "see e2e/run.sh --help"
-		;;
-	esac
-done
+host='' kernel='' l2_kernel=$L2_KERNEL out='' tests=$all name='' modules='' cap='' build=''
+options 0 "host: kernel: l2-kernel: out: tests: name: modules: cap: build" "$@"
+if [ -n "$build" ]; then
+	build_l2_kernel
+	exit
+fi
 
 qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
 [ -n "$out" ] || die "no --out" "name a directory for the results"
-[ -n "$scenarios" ] || die "no --scenarios" "give some of: $all"
-for scenario in $scenarios; do
+[ -n "$tests" ] || die "no --scenarios" "give some of: $all"
+for scenario in $tests; do
 	[[ " $all " == *" $scenario "* ]] || die "no scenario '$scenario'" "give some of: $all"
 done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: BASE=$L2_BASE scripts/kernel.sh --source pristine --config e2e-l2"
@@ -106,16 +98,16 @@ tolerance=tsc_tolerance_ppm=100000
 if [ -n "$modules" ]; then
 	vendor=${host%%-*}
 	cp "$modules"/{irqbypass,kvm,"kvm-$vendor"}.ko "$work/bin/"
-	printf 'insmod %s\n' irqbypass.ko "kvm.ko $tolerance" "kvm-$vendor.ko" >"$work/manifest"
+	printf 'insmod %s\n' "irqbypass irqbypass.ko" "kvm kvm.ko $tolerance" "kvm-$vendor kvm-$vendor.ko" >"$work/manifest"
 fi
-for scenario in $scenarios; do
-	echo "test 300 $scenario scenario $scenario $cap"
+for scenario in $tests; do
+	echo "test $scenario 300 scenario $scenario $cap"
 done >>"$work/manifest"
 
 boot() {
 	"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "${name:-e2e/$host}" --out "$out" \
 		--bindir "$work/bin" --root "$work/root" --manifest "$work/manifest" --expect pass \
-		--timeout $((300 + 300 * $(wc -w <<<"$scenarios"))) --smp 1 \
+		--timeout $((300 + 300 * $(wc -w <<<"$tests"))) --smp 1 \
 		--append "kvm.$tolerance"
 }
 
@@ -141,6 +133,6 @@ if [ -n "$why" ]; then
 	boot || status=$?
 fi
 # Nor is a QEMU that stops before L1 starts; scenario.c repeats that.
-sed -n 's/^o \([0-9]*\) # retry: /step \1: /p' "$out/result.log" >>"$out/retried"
+sed -n 's/^o \([^ ]*\) # retry: /\1: /p' "$out/result.log" >>"$out/retried"
 [ -s "$out/retried" ] || rm "$out/retried"
 exit "$status"

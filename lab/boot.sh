@@ -4,6 +4,8 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+# shellcheck source=lab/results.sh
+. "$TOP/lab/results.sh"
 
 usage() {
 	cat <<-EOF
@@ -16,11 +18,14 @@ usage() {
 		  result.log     what lab/init.c reported (ttyS1)
 		  emulator.log   what the emulator printed
 
-		  --host HOST         $(hosts)
+		  --host HOST         $(list_hosts)
 		  --kernel BZIMAGE    kernel to boot
 		  --out DIR           where the results go; made if need be
-		  --tests "NAME..."   test programs to run, without arguments; kunit:SUITE for
-		                      the results of a KUnit suite that ran at boot
+		  --tests "NAME..."   what to do, in this order: run a test program; or kunit:SUITE,
+		                      the results of a KUnit suite that ran at boot; trace:on, the
+		                      relay's tracepoint is enabled; trace:show, what was traced;
+		                      gcov, the counters of a kernel that has them
+		  --test-args "ARG..." arguments of these programs
 		  --manifest FILE     or: steps to run, in the format described in lab/init.c
 		  --bindir DIR        where the test programs are [build/$BASE/lab/selftests]
 		  --root DIR          what else there is in the host's root directory
@@ -39,14 +44,6 @@ usage() {
 	EOF
 }
 
-hosts() {
-	local file
-
-	for file in "$TOP"/lab/hosts/*.sh; do
-		basename "$file" .sh
-	done | paste -sd ' '
-}
-
 cleanup() {
 	if [ -n "${HOST_PID:-}" ]; then
 		kill -KILL "$HOST_PID" 2>/dev/null || true
@@ -61,8 +58,7 @@ tolerated_splats() {
 
 	while IFS= read -r line; do
 		case $line in
-		'#'* | '')
-			;;
+		'#'* | '') ;;
 		[[:blank:]]*)
 			[ -n "$glob" ] || return 1
 			reason=given
@@ -88,28 +84,33 @@ make_manifest() {
 	fi
 	for name in $tests; do
 		case $name in
-		kunit:*) echo "cat /sys/kernel/debug/kunit/${name#kunit:}/results" ;;
-		*) echo "test $test_timeout $name $name" ;;
+		kunit:*) echo "cat $name /sys/kernel/debug/kunit/${name#kunit:}/results" ;;
+		trace:on) echo "write $name $relay_event/enable 1" ;;
+		trace:show) echo "cat $name /sys/kernel/tracing/trace" ;;
+		gcov) echo "gcov $name" ;;
+		*) echo "test $name $test_timeout $name $test_args" ;;
 		esac
 	done
 }
 
-# The name of each step, as init.c counts them.
 step_names() {
-	awk '{ sub(/#.*/, "") } NF { print $1 == "test" ? $3 : $1 " " $2 }' "$work/root/lab/manifest"
+	awk '{ sub(/#.*/, "") } NF { print $2 }' "$work/root/lab/manifest"
 }
 
 make_initramfs() {
-	local program
+	local program twice
 
 	mkdir -p "$work/root/lab/tests"
 	[ -z "$root" ] || cp -a -- "$root/." "$work/root/"
 	make_manifest >"$work/root/lab/manifest"
+	step_names >"$work/steps"
+	twice=$(sort "$work/steps" | uniq -d | sed -n 1p)
+	[ -z "$twice" ] || die "two steps have the name '$twice'" "give each a name of its own"
 	echo "$nonce" >"$work/root/lab/nonce"
 	gcc -static -O2 -Wall -Wextra -Werror -o "$work/root/init" "$TOP/lab/init.c" ||
 		die "lab/init.c does not compile" "run 'make setup' for a static C library"
 	# A program or module that is not there is left out: its step then fails, the others run.
-	awk '$1 == "test" { print $4 } $1 == "insmod" { print $2 }' "$work/root/lab/manifest" |
+	awk '$1 == "test" { print $4 } $1 == "insmod" { print $3 }' "$work/root/lab/manifest" |
 		sort -u | while read -r program; do
 		if [ -f "$bindir/$program" ]; then
 			(cd "$bindir" && cp --parents -- "$program" "$work/root/lab/tests/")
@@ -171,28 +172,13 @@ check_boot() {
 	fi
 }
 
-host='' kernel='' out='' tests='' manifest='' name='' expect=any append=''
+relay_event=/sys/kernel/tracing/events/kvm/kvm_hv_nested_relay
+host='' kernel='' out='' tests='' test_args='' manifest='' name='' expect=any append=''
 allow=$TOP/lab/splats.allow smp='' mem=1024 timeout='' test_timeout='' slowdown=1 bindir=$BUILD/lab/selftests root=''
-while [ $# -gt 0 ]; do
-	case $1 in
-	--help | -h)
-		usage
-		exit 0
-		;;
-	--host | --kernel | --out | --tests | --manifest | --bindir | --root | --name | --expect | \
-		--allow | --append | --smp | --mem | --timeout | --test-timeout | --slowdown)
-		[ $# -ge 2 ] || die "$1 needs a value" "see lab/boot.sh --help"
-		option=${1#--}
-		declare "${option//-/_}=$2"
-		shift 2
-		;;
-	*)
-		die "unknown argument '$1'" "see lab/boot.sh --help"
-		;;
-	esac
-done
+options 0 "host: kernel: out: tests: test-args: manifest: bindir: root: name: expect: allow: append: smp: mem: timeout: \
+	test-timeout: slowdown:" "$@"
 
-[[ -n $host && -e $TOP/lab/hosts/$host.sh ]] || die "no host '$host'" "--host takes one of: $(hosts)"
+[[ -n $host && -e $TOP/lab/hosts/$host.sh ]] || die "no host '$host'" "--host takes one of: $(list_hosts)"
 [ -n "$out" ] || die "no --out" "name a directory for the results"
 [ -f "$kernel" ] || die "no kernel '$kernel'" "run 'make kernel' or give --kernel"
 [ -n "$tests$manifest" ] || die "nothing to run" "give --tests or --manifest"
@@ -238,7 +224,6 @@ if [ ! -s "$out/console.log" ]; then
 fi
 check_boot
 
-step_names >"$work/steps"
 NONCE=$nonce NAME=$name BOOT=$boot_error EXPECT=$expect VERDICTS=$out/verdicts \
 	awk -f "$TOP/lab/ktap.awk" "$work/steps" "$out/result.log" >"$work/results.ktap"
 mv "$work/results.ktap" "$out/results.ktap"

@@ -2,22 +2,23 @@
 /*
  * PID 1 of a lab boot: run the steps of /lab/manifest, report them on ttyS1.
  *
- * Manifest, one step per line, words separated by blanks, '#' starts a comment:
+ * Manifest, one step per line, words separated by blanks, '#' starts a comment.
+ * Each STEP has a name of its own:
  *
- *	test SECONDS NAME PROGRAM [ARG...]	run a program of /lab/tests
- *	write PATH VALUE			write a value, e.g. enable a tracepoint
- *	cat PATH				report a file, e.g. the trace buffer
- *	hex PATH				report a file of any bytes and size
- *	insmod FILE [PARAMETER...]		load a module of /lab/tests
- *	rmmod NAME				unload one
+ *	test STEP SECONDS PROGRAM [ARG...]	run a program of /lab/tests
+ *	write STEP PATH VALUE			write a value, e.g. enable a tracepoint
+ *	cat STEP PATH				report a file, e.g. the trace buffer
+ *	gcov STEP				report the counters of a kernel with gcov
+ *	insmod STEP FILE [PARAMETER...]		load a module of /lab/tests
+ *	rmmod STEP NAME				unload one
  *
- * Result channel, one record per line; a step is known by its number, from 1:
+ * Result channel, one record per line:
  *
  *	NONCE fact KEY VALUE			about the host
  *	NONCE start STEP
- *	o STEP TEXT				a line the step printed; of hex: up to 64
- *						bytes, *N for N bytes of 0, =N at the end
- *						for the size of the file
+ *	o STEP TEXT				a line the step printed; of gcov, for each
+ *						file: @PATH, lines of up to 64 bytes in
+ *						hexadecimal, *N for N bytes of 0, =SIZE
  *	NONCE end STEP exit CODE SECONDS	CODE is the exit status
  *	NONCE end STEP signal NUMBER SECONDS
  *	NONCE end STEP timeout LIMIT SECONDS	killed at its limit
@@ -32,6 +33,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -57,7 +59,7 @@ static FILE *result;
 static char nonce[65];
 
 struct output {
-	int step;
+	const char *step;
 	char line[MAX_LINE];
 	size_t len, total;
 };
@@ -187,7 +189,7 @@ static void flush_line(struct output *out)
 {
 	if (!out->len)
 		return;
-	fprintf(result, "o %d %.*s\n", out->step, (int)out->len, out->line);
+	fprintf(result, "o %s %.*s\n", out->step, (int)out->len, out->line);
 	fflush(result);
 	out->len = 0;
 }
@@ -258,7 +260,7 @@ static pid_t spawn(char **argv, int out, int err)
 	_exit(127);
 }
 
-static void run_test(int step, int limit, char **argv)
+static void run_test(const char *step, int limit, char **argv)
 {
 	struct output out = { .step = step };
 	int pipefd[2], errfd[2], pidfd, status;
@@ -317,26 +319,26 @@ static void run_test(int step, int limit, char **argv)
 	close(pidfd);
 
 	if (error[0])
-		report("end %d error %s", step, error);
+		report("end %s error %s", step, error);
 	else if (done != pid)
-		report("end %d stuck %d %.2f", step, limit, now() - start);
+		report("end %s stuck %d %.2f", step, limit, now() - start);
 	else if (timeout)
-		report("end %d timeout %d %.2f", step, limit, now() - start);
+		report("end %s timeout %d %.2f", step, limit, now() - start);
 	else if (WIFSIGNALED(status))
-		report("end %d signal %d %.2f", step, WTERMSIG(status), now() - start);
+		report("end %s signal %d %.2f", step, WTERMSIG(status), now() - start);
 	else
-		report("end %d exit %d %.2f", step, WEXITSTATUS(status), now() - start);
+		report("end %s exit %d %.2f", step, WEXITSTATUS(status), now() - start);
 }
 
-static void end_of_file_step(int step, bool good, const char *path, double start)
+static void end_of_file_step(const char *step, bool good, const char *path, double start)
 {
 	if (good)
-		report("end %d exit 0 %.2f", step, now() - start);
+		report("end %s exit 0 %.2f", step, now() - start);
 	else
-		report("end %d error %s: %s", step, path, strerror(errno));
+		report("end %s error %s: %s", step, path, strerror(errno));
 }
 
-static void write_file(int step, const char *path, const char *value)
+static void write_file(const char *step, const char *path, const char *value)
 {
 	double start = now();
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -347,7 +349,7 @@ static void write_file(int step, const char *path, const char *value)
 		close(fd);
 }
 
-static void cat_file(int step, const char *path)
+static void cat_file(const char *step, const char *path)
 {
 	struct output out = { .step = step };
 	double start = now();
@@ -362,37 +364,63 @@ static void cat_file(int step, const char *path)
 }
 
 /* To the result channel as it is, however much it is. */
-static void hex_file(int step, const char *path)
+static bool hex_file(const char *step, const char *path)
 {
 	size_t n, zeros = 0, total = 0;
-	double start = now();
 	unsigned char buf[64];
 	FILE *f = fopen(path, "re");
+	bool good;
 
-	while (f && (n = fread(buf, 1, sizeof(buf), f))) {
+	if (!f)
+		return false;
+	fprintf(result, "o %s @%s\n", step, path);
+	while ((n = fread(buf, 1, sizeof(buf), f))) {
 		total += n;
 		if (!buf[0] && !memcmp(buf, buf + 1, n - 1)) {
 			zeros += n;
 			continue;
 		}
 		if (zeros)
-			fprintf(result, "o %d *%zu\n", step, zeros);
+			fprintf(result, "o %s *%zu\n", step, zeros);
 		zeros = 0;
-		fprintf(result, "o %d ", step);
+		fprintf(result, "o %s ", step);
 		for (size_t i = 0; i < n; i++)
 			fprintf(result, "%02x", buf[i]);
 		fprintf(result, "\n");
 	}
 	if (zeros)
-		fprintf(result, "o %d *%zu\n", step, zeros);
-	if (f && !ferror(f))
-		fprintf(result, "o %d =%zu\n", step, total);
-	end_of_file_step(step, f && !ferror(f), path, start);
-	if (f)
-		fclose(f);
+		fprintf(result, "o %s *%zu\n", step, zeros);
+	good = !ferror(f);
+	if (good)
+		fprintf(result, "o %s =%zu\n", step, total);
+	fclose(f);
+	return good;
 }
 
-static void load_module(int step, char **argv)
+/* For the callback of nftw(), which has no argument of its own. */
+static const char *gcov_step;
+
+static int gcov_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	const char *dot = strrchr(path, '.');
+
+	(void)st;
+	(void)ftw;
+	if (type != FTW_F || !dot || strcmp(dot, ".gcda"))
+		return 0;
+	return hex_file(gcov_step, path) ? 0 : -1;
+}
+
+static void report_gcov(const char *step)
+{
+	static const char dir[] = "/sys/kernel/debug/gcov";
+	double start = now();
+
+	gcov_step = step;
+	end_of_file_step(step, !nftw(dir, gcov_file, 16, FTW_PHYS), dir, start);
+}
+
+static void load_module(const char *step, char **argv)
 {
 	int fd = open(argv[0], O_RDONLY | O_CLOEXEC);
 	char parameters[MAX_LINE] = "";
@@ -410,7 +438,7 @@ static void load_module(int step, char **argv)
 	report_kvm();
 }
 
-static void unload_module(int step, const char *name)
+static void unload_module(const char *step, const char *name)
 {
 	double start = now();
 	bool good = !syscall(SYS_delete_module, name, O_NONBLOCK);
@@ -418,29 +446,34 @@ static void unload_module(int step, const char *name)
 	end_of_file_step(step, good, name, start);
 }
 
-static void run_step(int step, char *line)
+static void run_step(char *line)
 {
-	char *argv[MAX_ARGS + 1] = { NULL };
-	int argc = 0;
+	char *argv[MAX_ARGS + 1] = { NULL }, *step, **args;
+	int argc = 0, nr_args;
 
 	for (char *word = strtok(line, " \t"); word && argc < MAX_ARGS; word = strtok(NULL, " \t"))
 		argv[argc++] = word;
 
-	report("start %d", step);
-	if (argc >= 4 && !strcmp(argv[0], "test") && atoi(argv[1]) > 0)
-		run_test(step, atoi(argv[1]), argv + 3);
-	else if (argc == 3 && !strcmp(argv[0], "write"))
-		write_file(step, argv[1], argv[2]);
-	else if (argc == 2 && !strcmp(argv[0], "cat"))
-		cat_file(step, argv[1]);
-	else if (argc == 2 && !strcmp(argv[0], "hex"))
-		hex_file(step, argv[1]);
-	else if (argc >= 2 && !strcmp(argv[0], "insmod"))
-		load_module(step, argv + 1);
-	else if (argc == 2 && !strcmp(argv[0], "rmmod"))
-		unload_module(step, argv[1]);
+	/* Even a line that has nothing else is known by a name. */
+	step = argv[argc > 1];
+	args = argv + 2;
+	nr_args = argc - 2;
+
+	report("start %s", step);
+	if (nr_args >= 2 && !strcmp(argv[0], "test") && atoi(args[0]) > 0)
+		run_test(step, atoi(args[0]), args + 1);
+	else if (nr_args == 2 && !strcmp(argv[0], "write"))
+		write_file(step, args[0], args[1]);
+	else if (nr_args == 1 && !strcmp(argv[0], "cat"))
+		cat_file(step, args[0]);
+	else if (nr_args == 0 && !strcmp(argv[0], "gcov"))
+		report_gcov(step);
+	else if (nr_args >= 1 && !strcmp(argv[0], "insmod"))
+		load_module(step, args);
+	else if (nr_args == 1 && !strcmp(argv[0], "rmmod"))
+		unload_module(step, args[0]);
 	else
-		report("end %d error not a manifest line", step);
+		report("end %s error not a manifest line", step);
 }
 
 static int run_manifest(void)
@@ -454,8 +487,10 @@ static int run_manifest(void)
 		fatal("/lab/manifest");
 	while (getline(&line, &size, f) > 0) {
 		line[strcspn(line, "#\n")] = '\0';
-		if (line[strspn(line, " \t")])
-			run_step(++steps, line);
+		if (line[strspn(line, " \t")]) {
+			run_step(line);
+			steps++;
+		}
 	}
 	free(line);
 	fclose(f);

@@ -3,7 +3,8 @@
 #
 #	awk -f ktap.awk STEPS RESULT.LOG
 #
-# STEPS: the name of each step, one per line: a step that was never reached fails.
+# STEPS: the name of each step, one per line: a step that was never reached fails. One
+# named kunit:SUITE has the results of that suite, as debugfs has them.
 # ENVIRON: NONCE, NAME (of the boot, prefix of every test), BOOT (why the boot failed, or
 # empty), EXPECT (any; pass: no step may skip as a whole; skip: each step must).
 # VERDICTS: file that gets "NAME<tab>verdict" for each step.
@@ -115,10 +116,10 @@ function report(good, name, comment)
 
 function report_step(step,  name, why, skip, verdict, i)
 {
-	name = NAME "/" names[step]
+	name = NAME "/" step
 	why = own_failure(step)
 	if (why != "" && tap[step]) {
-		cases[step] = cases[step] "  not ok " ++ncases[step] " " names[step] \
+		cases[step] = cases[step] "  not ok " ++ncases[step] " " step \
 			": the program itself # " clean(why) "\n"
 		failed[step]++
 	}
@@ -133,9 +134,9 @@ function report_step(step,  name, why, skip, verdict, i)
 
 	if (why != "")
 		for (i = tail[step] > 12 ? tail[step] - 11 : 1; i <= tail[step]; i++)
-			print "# " names[step] "| " text[step, i]
+			print "# " step "| " text[step, i]
 	if (EXPECT == "skip" && verdict == "skip") {
-		print "# " names[step] " skipped: " clean(reason[step])
+		print "# " step " skipped: " clean(reason[step])
 		report(1, name " skips")
 	} else {
 		if (ncases[step])
@@ -148,7 +149,7 @@ function report_step(step,  name, why, skip, verdict, i)
 	if (tap[step])
 		verdict = sprintf("%s, cases: %d passed, %d failed, %d skipped", verdict,
 				  passed[step], failed[step], skipped[step])
-	print names[step] "\t" verdict >VERDICTS
+	print step "\t" verdict >VERDICTS
 }
 
 BEGIN {
@@ -162,9 +163,9 @@ BEGIN {
 { sub(/\r$/, "") }
 
 FNR == NR {
-	names[++steps] = $0
-	if (sub(/^cat \/sys\/kernel\/debug\/kunit\//, "kunit:", names[steps]))
-		kunit[steps] = tap[steps] = sub(/\/results$/, "", names[steps])
+	names[++steps] = $1
+	if ($1 ~ /^kunit:/)
+		kunit[$1] = tap[$1] = 1
 	next
 }
 
@@ -191,7 +192,7 @@ $1 == NONCE && $2 == "done" { done = 1 }
 
 $1 == "o" {
 	step = $2
-	sub(/^o [0-9]+ /, "")
+	$0 = substr($0, length(step) + 4)
 	if (/^(TAP|KTAP) version /) {
 		tap[step] = 1
 	} else if (kunit[step]) {
@@ -214,8 +215,9 @@ END {
 	printf "%s", facts
 	report(BOOT == "", NAME " boot: no splat", clean(BOOT))
 	for (i = 1; i <= steps; i++) {
-		if (reason[i] == "")
-			reason[i] = lastline[i]
-		report_step(i)
+		step = names[i]
+		if (reason[step] == "")
+			reason[step] = lastline[step]
+		report_step(step)
 	}
 }

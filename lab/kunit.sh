@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # kunit.sh [--source series|mutant] [--kernel BZIMAGE] [--out DIR] [--name NAME]
-#          [--gcda FILE] [--build]
+#          [--gcda FILE] [--build] [--slowdown N]
 #
 # Build the kernel of lib/kunit/kvm_hv_nested_relay.kunitconfig with kunit.py, in
 # o-kunit inside the source tree, boot it under QEMU without hardware
@@ -12,9 +12,10 @@
 # of this NAME; default build/<base>/kunit.  With --gcda, the kernel is one with
 # gcov for the relay's core, in o-kunit-gcov, and FILE gets the core's counters.
 # With --build, build the kernel and leave it at that.  With --kernel, there is
-# nothing to build: BZIMAGE has the tests.
+# nothing to build: BZIMAGE has the tests, and may take N times as long.
 
 . "$(dirname "$0")/../scripts/lib.sh"
+. "$TOP/lab/results.sh"
 
 boot_limit=150
 
@@ -23,23 +24,10 @@ out=
 name=kunit
 gcda=
 kernel=
-build_only=
-while (($#)); do
-	case $1 in
-	--build)
-		build_only=1
-		shift
-		continue
-		;;
-	--source) source=${2-} ;;
-	--out) out=${2-} ;;
-	--name) name=${2-} ;;
-	--gcda) gcda=${2-} ;;
-	--kernel) kernel=${2-} ;;
-	*) die "kunit.sh: unknown argument $1" "see the head of lab/kunit.sh" ;;
-	esac
-	shift 2 || die "kunit.sh: an option has no value" "see the head of lab/kunit.sh"
-done
+slowdown=1
+build=
+options 0 "source: kernel: out: name: gcda: slowdown: build" "$@"
+((boot_limit *= slowdown))
 
 need make gcc ccache flex bison bc perl python3 qemu-system-x86_64 timeout
 load_base
@@ -72,18 +60,14 @@ console=$out/console.log
 mkdir -p "$out"
 rm -f "$console" "$out"/{build,kunit,qemu}.log "$out"/{results.ktap,verdicts}
 
-kunit() {
-	PYTHONDONTWRITEBYTECODE=1 python3 "$src/tools/testing/kunit/kunit.py" "$@" < /dev/null
-}
-
-build() {
+build_kernel() {
 	local option
 
 	for option in "${make[@]}"; do
 		options+=(--make_options "$option")
 	done
 	cd "$src"
-	kunit build --arch=x86_64 --kunitconfig="$config" --build_dir="$obj" \
+	LINUX=$src kunit_py build --arch=x86_64 --kunitconfig="$config" --build_dir="$obj" \
 		--jobs="$(nproc)" "${options[@]}"
 }
 
@@ -130,8 +114,8 @@ if [[ ! $kernel ]]; then
 	# Only one "make mutate" at a time can have the mutant, which it has locked.
 	[[ $source == mutant ]] || lock
 	say "kunit: building ${src#"$TOP"/}/$obj"
-	logged "$out/build.log" build || die "building the KUnit kernel failed" "see $out/build.log"
-	[[ ! $build_only ]] || exit 0
+	logged "$out/build.log" build_kernel || die "building the KUnit kernel failed" "see $out/build.log"
+	[[ ! $build ]] || exit 0
 	exec 9>&-
 fi
 
@@ -140,15 +124,9 @@ boot || die "the KUnit kernel did not end within $boot_limit s, or QEMU failed" 
 	"see $console and $out/qemu.log"
 
 parsed=0
-kunit parse "$console" | tee "$out/kunit.log" || parsed=1
+kunit_py parse "$console" | tee "$out/kunit.log" || parsed=1
 
-read -r passed failed skipped < <(awk '
-	/Testing complete/ {
-		for (i = 1; i < NF; i++)
-			n[$i] = $(i + 1) + 0
-	}
-	END { print n["passed:"] + 0, n["failed:"] + n["crashed:"] + n["errors:"], n["skipped:"] + 0 }
-' "$out/kunit.log")
+read -r passed failed skipped < <(parsed_counts < "$out/kunit.log")
 
 splats=$(tr -d '\0' < "$console" | ALLOW='' awk -f "$TOP/lab/splat.awk")
 if [[ $splats ]]; then
@@ -158,11 +136,12 @@ fi
 ((failed || (passed && !parsed))) || failed=1
 
 # What the kernel printed, in the place of what a lab's host reports.
-printf 'cat /sys/kernel/debug/kunit/%s/results\n' kvm_hv_nested_relay > "$work/steps"
+step=kunit:kvm_hv_nested_relay
+echo "$step" > "$work/steps"
 {
-	echo "x start 1"
-	tr -d '\r\0' < "$console" | sed -n 's/^\[ *[0-9.]*\] //; /^KTAP version/,$s/^/o 1 /p'
-	echo "x end 1 exit 0 0"
+	echo "x start $step"
+	tr -d '\r\0' < "$console" | sed -n "s/^\[ *[0-9.]*\] //; /^KTAP version/,\$s/^/o $step /p"
+	echo "x end $step exit 0 0"
 	echo "x done 1"
 } > "$work/result.log"
 NONCE=x NAME=$name BOOT=${splats:+splat: ${splats%%$'\n'*}} EXPECT=pass VERDICTS=$out/verdicts \
@@ -173,6 +152,5 @@ if [[ $gcda ]]; then
 	cp "$work/gcda" "$gcda"
 fi
 
-((!skipped)) || say "$skipped skipped"
-say "$passed passed, $failed failed"
+counts "$passed" "$failed" "$skipped"
 ((!failed))

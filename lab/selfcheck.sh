@@ -5,15 +5,17 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+# shellcheck source=lab/results.sh
+. "$TOP/lab/results.sh"
 
 usage() {
 	cat <<-EOF
-		usage: lab/selfcheck.sh --host HOST --kernel BZIMAGE --out DIR [--name NAME] [--set SET] [--slowdown N]
+		usage: lab/selfcheck.sh --host HOST --kernel BZIMAGE --out DIR [--name NAME] [--tests SET] [--slowdown N]
 
 		Boots the host several times and writes to DIR/results.ktap one result per way in
 		which a boot or a test has to fail. SET is one of
-		  selfcheck  programs that misbehave, those of lab/selfcheck.c (the default)
-		  faults     faults that the kernel's LKDTM makes: for the kernel lab+debug
+		  programs  programs that misbehave, those of lab/selfcheck.c (the default)
+		  faults    faults that the kernel's LKDTM makes: for the kernel lab+debug
 		--slowdown is the one of lab/boot.sh. Exit status: 0 all passed, 1 otherwise.
 	EOF
 }
@@ -35,31 +37,22 @@ manifest() {
 	local limit mode
 
 	while read -r limit mode; do
-		echo "test $limit $mode selfcheck $mode"
+		echo "test $mode $limit selfcheck $mode"
 	done <<<"$1" >"$work/manifest"
 }
 
-# check WHAT CONDITION...: one result; status and ktap are of the last boot.
-check() {
-	local what=$1
-
-	shift
-	if "$@"; then
-		echo "ok $((++number)) $name: $what"
-	else
-		failed=1
-		sed 's/^/# | /' "$ktap"
-		echo "not ok $((++number)) $name: $what # did not hold: ${*//#/}${seen:+; the log has ${seen//#/}}"
-	fi
-}
-
-# shellcheck disable=SC2317 # called by check
+# The last boot's results have a line that matches, or what they are is shown.
+# shellcheck disable=SC2317 # called by result
 has() {
-	grep -qE -- "$1" "$ktap"
+	grep -qE -- "$1" "$ktap" || {
+		cat "$ktap"
+		echo "no line matches $1${seen:+; the log has $seen}"
+		return 1
+	}
 }
 
 # The boot failed for this reason, and a test after it was not counted as passed.
-# shellcheck disable=SC2317 # called by check
+# shellcheck disable=SC2317 # called by result
 boot_failed() {
 	[ "$status" -ne 0 ] && has "^not ok 1 .* boot: no splat # $1"
 }
@@ -78,61 +71,61 @@ check_programs() {
 2 hang
 10 short-plan
 10 failed-case"
-	echo "test 10 missing no-such-program" >>"$work/manifest"
+	echo "test missing 10 no-such-program" >>"$work/manifest"
 	boot tests --manifest "$work/manifest"
-	check "the boot itself passes, nothing outlives its test" has '^ok 1 tests boot: no splat$'
-	check "a program that exits with 0 passes" has '^ok 2 tests/pass$'
-	check "a program that skips is skipped, with its reason" has '^ok 3 tests/skip # SKIP no such hardware$'
-	check "a forged verdict does not count" has '^not ok 4 tests/forged-verdict # exit status 1$'
-	check "an exit status is a failure" has '^not ok 6 tests/fail # exit status 3$'
-	check "a signal is a failure" has '^not ok 7 tests/signal # killed by signal 11$'
-	check "a hung test is a failure, the next one runs" has '^not ok 8 tests/hang # not done after 2 s$'
-	check "an unfulfilled TAP plan is a failure" has '^not ok 9 tests/short-plan # it planned 3 cases and ran 2$'
-	check "a failed TAP case is a failure" has '^not ok 10 tests/failed-case # 1 of 2 cases failed$'
-	check "a missing program is a failure" has '^not ok 11 tests/missing # no-such-program: No such file'
-	check "failed tests give an exit status" [ "$status" -eq 1 ]
+	result "the boot itself passes, nothing outlives its test" has '^ok 1 tests boot: no splat$'
+	result "a program that exits with 0 passes" has '^ok 2 tests/pass$'
+	result "a program that skips is skipped, with its reason" has '^ok 3 tests/skip # SKIP no such hardware$'
+	result "a forged verdict does not count" has '^not ok 4 tests/forged-verdict # exit status 1$'
+	result "an exit status is a failure" has '^not ok 6 tests/fail # exit status 3$'
+	result "a signal is a failure" has '^not ok 7 tests/signal # killed by signal 11$'
+	result "a hung test is a failure, the next one runs" has '^not ok 8 tests/hang # not done after 2 s$'
+	result "an unfulfilled TAP plan is a failure" has '^not ok 9 tests/short-plan # it planned 3 cases and ran 2$'
+	result "a failed TAP case is a failure" has '^not ok 10 tests/failed-case # 1 of 2 cases failed$'
+	result "a missing program is a failure" has '^not ok 11 tests/missing # no-such-program: No such file'
+	result "failed tests give an exit status" [ "$status" -eq 1 ]
 
 	manifest "60 panic
 10 pass"
 	boot panic --manifest "$work/manifest" --mem 256
-	check "a kernel panic is a failed boot" boot_failed 'panic: .*Kernel panic - not syncing'
-	check "the test that ran into the panic fails" has '^not ok 2 panic/panic # the boot ended while it ran'
-	check "a test never reached fails" has '^not ok 3 panic/pass # never reached'
+	result "a kernel panic is a failed boot" boot_failed 'panic: .*Kernel panic - not syncing'
+	result "the test that ran into the panic fails" has '^not ok 2 panic/panic # the boot ended while it ran'
+	result "a test never reached fails" has '^not ok 3 panic/pass # never reached'
 
 	manifest "10 splat
 10 pass"
 	boot splat --manifest "$work/manifest"
-	check "a splat is a failed boot" boot_failed 'splat: .*WARNING: not a real one'
+	result "a splat is a failed boot" boot_failed 'splat: .*WARNING: not a real one'
 
 	manifest "10 skip"
 	boot noskip --manifest "$work/manifest" --expect pass
-	check "a skip where a pass is expected is a failure" has '^not ok 2 noskip/skip # it must not skip here'
+	result "a skip where a pass is expected is a failure" has '^not ok 2 noskip/skip # it must not skip here'
 
 	manifest "600 hang"
 	boot hang --manifest "$work/manifest" --timeout 10
-	check "a hung boot is ended and failed" boot_failed 'hung after 10 s \(last console line: '
-	check "a hung boot is told in one line" \
+	result "a hung boot is ended and failed" boot_failed 'hung after 10 s \(last console line: '
+	result "a hung boot is told in one line" \
 		grep -qE '^boot of hang hung after 10 s \(last console line: .+\)$' "$work/hang.err"
 
 	manifest "10 pass"
 	boot vmless --manifest "$work/manifest" --append "initcall_blacklist=svm_init,vt_init"
-	check "a host without KVM is a failed boot" boot_failed 'KVM did not load'
+	result "a host without KVM is a failed boot" boot_failed 'KVM did not load'
 
 	printf 'amd WARNING: without a reason\n' >"$work/allow"
 	boot allow --manifest "$work/manifest" --allow "$work/allow"
-	check "a tolerated splat without a reason is an error" grep -q 'entry without a reason' "$work/allow.err"
+	result "a tolerated splat without a reason is an error" grep -q 'entry without a reason' "$work/allow.err"
 
 	cut='------------[ cut here ]------------' end='---[ end trace 0 ]---'
 	known=$cut$'\nWARNING: known\nCall Trace:\n'$end
 	new=$cut$'\nWARNING: new\nCall Trace:\nWARNING: known\n'$end
-	check "a tolerated splat goes with its trace" [ -z "$(splats "$known")" ]
-	check "what follows a tolerated splat is still seen" \
+	result "a tolerated splat goes with its trace" [ -z "$(splats "$known")" ]
+	result "what follows a tolerated splat is still seen" \
 		[ "$(splats "$known"$'\n'"$new"$'\nCall Trace:')" = $'WARNING: new\nCall Trace:' ]
-	check "a tolerated splat that never ends is not tolerated" [ -n "$(splats "${known%"$end"}")" ]
+	result "a tolerated splat that never ends is not tolerated" [ -n "$(splats "${known%"$end"}")" ]
 
 	# What the kernel's checks print first; the debug kernel shows some of them for real.
 	while IFS= read -r line; do
-		check "a splat: $line" [ "$(splats "$line")" = "$line" ]
+		result "a splat: $line" [ "$(splats "$line")" = "$line" ]
 	done <<-'EOF'
 		BUG: KASAN: global-out-of-bounds in kvm_hv_nested_relay_begin+0x1/0x2
 		KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]
@@ -158,7 +151,7 @@ check_programs() {
 		rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
 		INFO: task test:1 blocked for more than 120 seconds.
 	EOF
-	check "an ordinary line is no splat" [ -z "$(splats "kvm_amd: Nested Virtualization enabled")" ]
+	result "an ordinary line is no splat" [ -z "$(splats "kvm_amd: Nested Virtualization enabled")" ]
 }
 
 # What the last boot printed; case is its name.
@@ -175,20 +168,20 @@ provoke() {
 	for fault in $2; do
 		case $fault in
 		# Who schedules before it sleeps is another splat: only a real-time task surely sleeps first.
-		SPINLOCKUP) echo "test 10 sleep-locked selfcheck sleep-locked" ;;
-		*) echo "write /sys/kernel/debug/provoke-crash/DIRECT $fault" ;;
+		SPINLOCKUP) echo "test sleep-locked 10 selfcheck sleep-locked" ;;
+		*) echo "write $fault /sys/kernel/debug/provoke-crash/DIRECT $fault" ;;
 		esac
 	done >"$work/manifest"
 	shift 2
 	boot "$case" --manifest "$work/manifest"
 	seen=$(splats "$(console)" | grep -v 'Call Trace' | cut -c1-100 | paste -sd '|') || true
-	check "$case: a fault is a failed boot" boot_failed '(splat|panic): '
+	result "$case: a fault is a failed boot" boot_failed '(splat|panic): '
 	for regex; do
-		check "$case: the kernel finds it: $regex" finds "$regex"
+		result "$case: the kernel finds it: $regex" finds "$regex"
 	done
 }
 
-# shellcheck disable=SC2317 # called by check
+# shellcheck disable=SC2317 # called by result
 finds() {
 	local line
 
@@ -204,27 +197,12 @@ check_faults() {
 	provoke list "CORRUPT_LIST_ADD" 'kernel BUG at lib/list_debug.c'
 }
 
-host='' kernel='' out='' name=harness set=selfcheck slowdown=1
-while [ $# -gt 0 ]; do
-	case $1 in
-	--help | -h)
-		usage
-		exit 0
-		;;
-	--host | --kernel | --out | --name | --set | --slowdown)
-		[ $# -ge 2 ] || die "$1 needs a value" "see lab/selfcheck.sh --help"
-		declare "${1#--}=$2"
-		shift 2
-		;;
-	*)
-		die "unknown argument '$1'" "see lab/selfcheck.sh --help"
-		;;
-	esac
-done
+host='' kernel='' out='' name=harness tests=programs slowdown=1
+options 0 "host: kernel: out: name: tests: slowdown:" "$@"
 [ -n "$out" ] || die "no --out" "name a directory for the results"
-case $set in
-selfcheck | faults) ;;
-*) die "no set '$set'" "--set takes selfcheck or faults" ;;
+case $tests in
+programs | faults) ;;
+*) die "no set '$tests'" "--tests takes programs or faults" ;;
 esac
 
 need gcc
@@ -233,18 +211,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 gcc -static -O2 -Wall -Wextra -Werror -o "$work/selfcheck" "$TOP/lab/selfcheck.c" ||
 	die "lab/selfcheck.c does not compile" "run: make setup"
-number=0 failed=0 seen=''
-exec 3>&1 >"$work/ktap"
-
-case $set in
-selfcheck) check_programs ;;
-faults) check_faults ;;
-esac
-
-exec >&3
-{
-	echo "KTAP version 1"
-	echo "1..$number"
-	cat "$work/ktap"
-} >"$out/results.ktap"
-exit "$failed"
+seen=''
+results_begin "$out/results.ktap" "$name"
+"check_$tests"
+results_end

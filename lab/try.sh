@@ -4,6 +4,8 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+# shellcheck source=lab/results.sh
+. "$TOP/lab/results.sh"
 
 usage() {
 	cat <<-EOT
@@ -23,10 +25,6 @@ usage() {
 
 		Exit status: 0 if the test passed, 1 otherwise.
 	EOT
-}
-
-list_hosts() {
-	(cd "$TOP/lab/hosts" && printf '%s\n' *.sh | sed 's/\.sh$//' | paste -sd ' ')
 }
 
 list_tests() {
@@ -70,15 +68,8 @@ list_cases() {
 		}' | sort
 }
 
-case ${1-} in
---help | -h)
-	usage
-	exit 0
-	;;
-'') ;;
-*) die "unknown argument '$1'" "see lab/try.sh --help" ;;
-esac
-host=${HOST-} test=${TEST-} glob=${CASE-} config=${CONFIG:-lab}
+options 0 "" "$@"
+host=${HOST-} test=${TEST-} glob=${CASE-} config=$(full_config "${CONFIG:-lab}")
 need nm flock
 load_base
 [[ -n $host && -f $TOP/lab/hosts/$host.sh ]] || die "no host '$host'" "HOST= takes one of: $(list_hosts)"
@@ -86,16 +77,16 @@ load_base
 	die "no KVM selftest '$test'" "TEST= takes one of: $(list_tests)"
 
 "$TOP/scripts/kernel.sh" --source series --config "$config"
-TESTS=$test "$TOP/scripts/selftests.sh"
+"$TOP/scripts/selftests.sh" "$test"
 
-args=()
+cases=()
 if [[ $glob ]]; then
-	cases=$(list_cases "$(find "$LINUX/o-selftests/kvm" -name "$test" -type f -perm -u+x | sed -n 1p)")
+	known=$(list_cases "$(find "$LINUX/o-selftests/kvm" -name "$test" -type f -perm -u+x | sed -n 1p)")
 	while read -r name; do
 		# shellcheck disable=SC2053
-		[[ $name != $glob ]] || args+=(-r "$name")
-	done <<<"$cases"
-	((${#args[@]})) || die "no case of $test matches '$glob'" "CASE= takes a glob for some of: ${cases//$'\n'/ }"
+		[[ $name != $glob ]] || cases+=(-r "$name")
+	done <<<"$known"
+	((${#cases[@]})) || die "no case of $test matches '$glob'" "CASE= takes a glob for some of: ${known//$'\n'/ }"
 fi
 
 out=$BUILD/try
@@ -105,17 +96,16 @@ flock -n 8 || die "another make try is running" "wait for it to end"
 rm -f "$out/result.log" "$out/results.ktap"
 : >"$out/result.log"
 # As many arguments as lab/init.c takes.
-((${#args[@]} <= 500)) ||
-	die "$((${#args[@]} / 2)) cases of $test match '$glob', at most 250 can be run" "narrow it down"
-echo "test 600 $test $test ${args[*]}" >"$out/manifest"
+((${#cases[@]} <= 500)) ||
+	die "$((${#cases[@]} / 2)) cases of $test match '$glob', at most 250 can be run" "narrow it down"
 
 set -m
 "$TOP/lab/boot.sh" --host "$host" --kernel "$BUILD/lab/series-$config/bzImage" --out "$out" \
-	--manifest "$out/manifest" >"$out/boot.log" 2>&1 8>&- </dev/null &
+	--tests "$test" --test-args "${cases[*]}" --test-timeout 600 >"$out/boot.log" 2>&1 8>&- </dev/null &
 boot=$!
 set +m
 trap 'kill -TERM -- "-$boot" 2>/dev/null || true; exit 1' INT TERM
-tail -n +1 -f --pid="$boot" "$out/result.log" 2>/dev/null | sed -un 's/^o [0-9]* //p' || true
+tail -n +1 -f --pid="$boot" "$out/result.log" 2>/dev/null | sed -un 's/^o [^ ]* //p' || true
 status=0
 wait "$boot" || status=$?
 sed -n '/^boot of/p' "$out/boot.log"

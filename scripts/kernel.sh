@@ -6,8 +6,8 @@
 #
 # Build the kernel of scripts/configs/NAME.config over tinyconfig, and put bzImage,
 # vmlinux and .config into build/<base>/lab/<source>-<config>/. With several
-# NAMEs, the later fragments go over the former ones; if the first one is
-# allmodconfig, the rest goes over that.  A line "#make VARIABLE=VALUE" in a
+# NAMEs, the later fragments go over the former ones, and all over lab, unless the
+# first is e2e-l2 or allmodconfig.  A line "#make VARIABLE=VALUE" in a
 # fragment is for the make command line.
 #
 # With --target, make these targets and no kernel, as far as they go. --clang is
@@ -20,25 +20,15 @@ config=lab
 target=
 suffix=
 cc=gcc
-variables=()
-while (($#)); do
-	case $1 in
-	--clang)
-		cc=clang-19
-		variables+=(LLVM=-19)
-		suffix=-clang
-		shift
-		continue
-		;;
-	--target) target=${2-} ;;
-	--make) variables+=("${2-}") ;;
-	--source) source=${2-} ;;
-	--config) config=${2-} ;;
-	*) die "kernel.sh: unknown argument $1" "see the head of scripts/kernel.sh" ;;
-	esac
-	shift 2 || die "kernel.sh: an option has no value" "use --source series or --config lab"
-done
+make=() clang=
+options 0 "source: config: clang target: make+" "$@"
+variables=(${make[@]+"${make[@]}"})
+if [[ $clang ]]; then
+	cc=clang-19 suffix=-clang
+	variables+=(LLVM=-19)
+fi
 
+config=$(full_config "$config")
 start=tinyconfig
 IFS=+ read -ra fragments <<< "$config"
 if [[ ${fragments[0]} == allmodconfig ]]; then

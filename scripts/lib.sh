@@ -12,6 +12,7 @@ export LC_ALL=C TZ=UTC
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX CDPATH
 
+SCRIPT=$0
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # The base of the series for review, whose hunks the others share.
 MAIN=7.3
@@ -40,12 +41,6 @@ export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 2026'
 export KBUILD_BUILD_USER=relay KBUILD_BUILD_HOST=lab
 unset ARCH CROSS_COMPILE KBUILD_OUTPUT KCFLAGS KCPPFLAGS LOCALVERSION LLVM
 
-# The help of a script without usage() is its head.
-if [[ ${1-} == --help || ${1-} == -h ]] && ! grep -q '^usage()' "$0"; then
-	sed -n '3{/^#$/d}; 3,${ /^#/!q; s/^# \?//; p }' "$0"
-	exit 0
-fi
-
 say() {
 	printf '%s\n' "$*"
 }
@@ -54,6 +49,42 @@ say() {
 die() {
 	printf 'error: %s; %s\n' "$1" "$2" >&2
 	exit 1
+}
+
+# The help of a script is its head, if it has no usage() of its own.
+usage() {
+	sed -n '3{/^#$/d}; 3,${ /^#/!q; s/^# \?//; p }' "$0"
+}
+
+# options MAX "NAME NAME: NAME+ ..." ARG...: a script's command line.  --NAME sets
+# the variable NAME (with _ for -) to yes, or, with a colon, to its value; with +,
+# it adds its value to the array NAME.  args[] gets the other arguments, MAX at most.
+options() {
+	local max=$1 known=" ${2//[[:space:]]/ } " long why words variable
+
+	shift 2
+	long=$(tr -s ' ' , <<< "help${known//+/:}")
+	if ! words=$(getopt -o h -l "${long%,}" -- "$@" 2> /dev/null); then
+		why=$(getopt -n '' -o h -l "${long%,}" -- "$@" 2>&1 > /dev/null | sed -n '1s/^: //p') || true
+		die "$why" "see $SCRIPT --help"
+	fi
+	eval "set -- $words"
+	while [[ $1 != -- ]]; do
+		variable=${1#--} variable=${variable//-/_}
+		case $1:$known in
+		--help:* | -h:*)
+			usage
+			exit 0
+			;;
+		*" ${1#--}: "*) declare -g "$variable=$2" && shift ;;
+		*" ${1#--}+ "*) eval "$variable+=(\"\$2\")" && shift ;;
+		*) declare -g "$variable=yes" ;;
+		esac
+		shift
+	done
+	shift
+	args=("$@")
+	((${#args[@]} <= max)) || die "unexpected argument '${args[max]}'" "see $SCRIPT --help"
 }
 
 need() {
@@ -124,6 +155,14 @@ has_sha256() {
 
 build_l2_kernel() {
 	BASE=$L2_BASE "$TOP/scripts/kernel.sh" --source pristine --config e2e-l2
+}
+
+# full_config NAME+...: what a kernel's configuration is called: all others go over lab.
+full_config() {
+	case $1 in
+	lab | lab+* | e2e-l2 | e2e-l2+* | allmodconfig*) say "$1" ;;
+	*) say "lab+$1" ;;
+	esac
 }
 
 # private_number KVM.H: give the capability its private number there.

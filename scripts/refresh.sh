@@ -362,6 +362,7 @@ report_others() {
 	done
 }
 
+options 0 "" "$@"
 need git
 load_base
 [[ -f $STATE ]] || die "there is no build/$BASE/linux" "run: make tree"

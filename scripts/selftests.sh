@@ -1,19 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# selftests.sh [--private] [NAME...]
+#
 # Build KVM selftests of build/<base>/linux, static and out of tree, into
-# build/<base>/lab/selftests/: those that lab/plan names, or TESTS="name...". With
-# PRIVATE=1, for the capability's number in "make deb", into selftests-private/.
+# build/<base>/lab/selftests/: those of these names, or those that the series adds.
+# With --private, for the capability's number in "make deb", into selftests-private/.
 
 . "$(dirname "$0")/lib.sh"
 
+private=
+options 500 "private" "$@"
 need make gcc ccache rsync strip
 load_base
 [[ -d $LINUX ]] || die "there is no build/$BASE/linux" "run: make tree"
 lock
 
 dir=$LINUX/tools/testing/selftests/kvm
-suffix=${PRIVATE:+-private}
+suffix=${private:+-private}
 obj=$LINUX/o-selftests$suffix
 out=$BUILD/lab/selftests$suffix
 log=$out.log
@@ -32,12 +36,12 @@ find_test() {
 	return 1
 }
 
-# Column 9 and up of the plan; some of its tests are no KVM selftests.
-planned_tests() {
-	awk '!/^#/ { for (i = 9; i <= NF; i++) if (!seen[$i]++) print $i }' "$TOP/lab/plan" |
-		while read -r name; do
-			find_test "$name" || true
-		done
+# Those of the overlay.
+own_tests() {
+	git -C "$LINUX" diff --name-only --no-renames --diff-filter=A base -- tools/testing/selftests/kvm |
+		sed -n 's,.*/\([a-z0-9_]*\)\.c$,\1,p' | while read -r name; do
+		! find_test "$name" > /dev/null || say "$name"
+	done
 }
 
 headers() {
@@ -55,21 +59,14 @@ build() {
 
 logged "$log" headers || die "installing the kernel headers failed" "see $log"
 
-if [[ ${TESTS-} ]]; then
-	tests=()
-	for name in $TESTS; do
-		path=$(find_test "$name") ||
-			die "there is no KVM selftest $name in build/$BASE/linux" \
-			    "see tools/testing/selftests/kvm there"
-		tests+=("$path")
-	done
-else
-	mapfile -t tests < <(planned_tests)
-	# A test that is gone must not be found here.
-	for path in "$out"/*; do
-		[[ " ${tests[*]##*/} " == *" ${path##*/} "* ]] || rm -f "$path"
-	done
-fi
+((${#args[@]})) || mapfile -t args < <(own_tests)
+tests=()
+for name in "${args[@]}"; do
+	path=$(find_test "$name") ||
+		die "there is no KVM selftest $name in build/$BASE/linux" \
+		    "see tools/testing/selftests/kvm there"
+	tests+=("$path")
+done
 say "selftests: building ${#tests[@]}"
 logged "$log" build "${tests[@]/#/$obj/kvm/}" ||
 	die "building the selftests failed" "see $log"

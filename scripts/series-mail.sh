@@ -1,27 +1,25 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# series-mail.sh [--out DIR]
+# series-mail.sh [--out DIR] [--tested FILE]
 #
 # Export the series as mails for "git send-email", with the cover letter of
 # series/cover-letter, into DIR, default build/<base>/series.  What was in DIR is
 # replaced.  From and Signed-off-by are user.name and user.email of the user's git
 # configuration; To and Cc are the kernel's get_maintainer.pl's.
 #
-# In the cover letter, a line @testing@ becomes the figures of the last "make
-# test", if that was a complete run of this very tree, and a line @base@ becomes
-# what the patches apply to.
+# In the cover letter, a line @testing@ becomes the figures of the "make test" that
+# left FILE, if that was a complete run of this very tree, and a line @base@
+# becomes what the patches apply to.
 
 . "$(dirname "$0")/user.sh"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
 
 out=$BUILD/series
-if (($#)); then
-	[[ $# == 2 && $1 == --out && $2 ]] ||
-		die "series-mail.sh: bad arguments: $*" "use --out DIR, or nothing"
-	out=$2
-fi
+tested=
+options 0 "out: tested:" "$@"
+[[ $out ]] || die "--out is empty" "name a directory"
 
 need git perl
 [[ $user_name ]] ||
@@ -82,10 +80,10 @@ find_recipients() {
 }
 
 testing() {
-	local file=$BUILD/test/tested part='' tree='' counts=''
+	local part='' tree='' counts=''
 
-	if [[ -f $file ]]; then
-		{ read -r part tree && read -r counts; } < "$file" || true
+	if [[ -f $tested ]]; then
+		{ read -r part tree && read -r counts; } < "$tested" || true
 	fi
 	if [[ $tree != "$(git -C "$TMP/clone" rev-parse 'mail^{tree}')" || $part != all ]]; then
 		say "note: no complete 'make test' of this very tree: the cover letter has no figures" >&2
@@ -93,9 +91,9 @@ testing() {
 	fi
 	[[ $counts == *' 0 failed'* ]] || say "note: the last 'make test' had failures, see the cover letter" >&2
 	echo "Upstream's Hyper-V and nested selftests on the base kernel and with the"
-	echo "series, this series' selftest and KUnit tests, on $(date -r "$file" +%F):"
+	echo "series, this series' selftest and KUnit tests, on $(date -r "$tested" +%F):"
 	echo
-	sed '1,2d; s/ \+[0-9]\+ s  /  /; s/^/  /' "$file"
+	sed '1,2d; s/ \+[0-9]\+ s  /  /; s/^/  /' "$tested"
 	echo "  in all: $counts"
 	echo
 	echo "Skipped are cases for the other vendor, for nested paging where the host or"

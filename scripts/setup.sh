@@ -8,6 +8,8 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/apt.sh"
 
+options 0 "" "$@"
+
 # For make check: sparse, from the source package of another suite. SPARSE of
 # lib.sh is named for the version.
 sparse_suite=forky
@@ -36,6 +38,7 @@ packages() {
 	ccache				# a second build takes a minute, not five
 	git patch rsync			# the tree and its worktrees, headers_install
 	xz-utils file			# kernel source, bzImage
+	jq				# bench: its figures
 	codespell python3-ply		# make check: checkpatch
 	clang-19 lld-19 llvm-19		# make check: the kernel wants 17 or newer
 	coccinelle			# make check: coccicheck

@@ -98,13 +98,14 @@ make_pristine() {
 	kgit worktree move "$TMP/pristine" "$dir"
 }
 
+options 1 "" "$@"
 need git make gcc tar xz dpkg-deb
 load_base
 lock
 TMP=$(mktemp -d "$BUILD/tree.XXXXXX")
 trap 'rm -rf "$TMP"' EXIT
 
-case ${1-series} in
+case ${args[0]:-series} in
 series)
 	check_series "$TOP"
 	list_idle "$TOP"
@@ -116,6 +117,6 @@ pristine)
 	make_pristine
 	;;
 *)
-	die "tree.sh: unknown argument $1" "use series or pristine"
+	die "tree.sh: unknown argument ${args[0]}" "use series or pristine"
 	;;
 esac

@@ -21,10 +21,12 @@ host_check() {
 host_start() {
 	local work=$1 kernel=$2 initrd=$3 cmdline=$4 mem=$5 smp=$6
 
-	qemu-system-x86_64 -accel tcg -cpu EPYC,+svm,+npt -smp "$smp" -m "$mem" \
+	# Whatever becomes of the script, the emulator goes with it.
+	setpriv --pdeathsig KILL \
+		qemu-system-x86_64 -accel tcg -cpu EPYC,+svm,+npt -smp "$smp" -m "$mem" \
 		"${qemu_options[@]}" \
 		-nodefaults -display none -monitor none -no-reboot \
-		-serial "file:$work/console.log" -serial "file:$work/result.log" \
+		-serial "${HOST_CONSOLE:-file:$work/console.log}" -serial "file:$work/result.log" \
 		-kernel "$kernel" -initrd "$initrd" -append "$cmdline" \
 		</dev/null >"$work/emulator.log" 2>&1 &
 	HOST_PID=$!

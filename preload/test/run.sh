@@ -6,27 +6,18 @@
 # Test the preload library with a made-up KVM and a made-up VMM; no /dev/kvm is
 # needed. DIR gets results.ktap and the programs. Exit status: 0 if all passed.
 
-set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+. "$TOP/lab/results.sh"
 
-dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+dir=$TOP/preload
 out=
 name=hvrelay-preload
-while (($#)); do
-	case $1 in
-	--out) out=${2-} ;;
-	--name) name=${2-} ;;
-	*) echo "error: run.sh: unknown argument $1; see the head of test/run.sh" >&2; exit 1 ;;
-	esac
-	shift 2 || { echo "error: run.sh: an option has no value; see the head of test/run.sh" >&2; exit 1; }
-done
-[[ $out ]] || { echo "error: run.sh: no --out; name a directory for the results" >&2; exit 1; }
+options 0 "out: name:" "$@"
+[[ $out ]] || die "no --out" "name a directory for the results"
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd -P)
 make -s -C "$dir" O="$out" test-programs
-rm -f "$out/results.ktap"
-number=0
-failed=0
 
 # vmm [VARIABLE=VALUE...] [-- VMS]: run it; what it printed is in $out/stdout and
 # stderr, what KVM got to see in $out/calls.
@@ -70,24 +61,19 @@ check() {
 	done
 }
 
-# result WHAT: the outcome of the checks since the last one.
-result() {
-	if [[ ! $bad ]]; then
-		echo "ok $((++number)) $name: $1"
-	else
-		failed=1
-		echo "not ok $((++number)) $name: $1 # ${bad//#/}"
-	fi
-	bad=
-} >> "$out/results.new"
+# What the checks since the last result found.
+good() {
+	say "$bad"
+	[[ ! $bad ]]
+}
 
-: > "$out/results.new"
+results_begin "$out/results.ktap" "$name"
 other="other 3 0xae41 77"
 
 vmm HVRELAY_CLASSES=post,signal
 check both calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 3 0 0 0" "$other" \
 	stdout: "vm made EDOM, fd open" "vcpu 0" stderr: "hvrelay: VM 3: relaying post,signal"
-result "both classes are enabled on the VM's descriptor, before the VMM goes on"
+result "both classes are enabled on the VM's descriptor, before the VMM goes on" good; bad=
 
 vmm HVRELAY_CLASSES=post
 check post calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 1 0 0 0" "$other" \
@@ -95,7 +81,7 @@ check post calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 1 0 0 0" "
 vmm HVRELAY_CLASSES=signal
 check signal calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 2 0 0 0" "$other" \
 	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying signal"
-result "a single class is enabled alone"
+result "a single class is enabled alone" good; bad=
 
 vmm HVRELAY_CLASSES=signal,post HVRELAY_CAP=300
 check number calls: "create 5" "check 3 300" "enable 3 300 flags 0 args 3 0 0 0" "$other" \
@@ -103,12 +89,12 @@ check number calls: "create 5" "check 3 300" "enable 3 300 flags 0 args 3 0 0 0"
 vmm HVRELAY_CLASSES=post HVRELAY_CAP=0x4f564d52
 check hex calls: "create 5" "check 3 1331055954" "enable 3 1331055954 flags 0 args 1 0 0 0" "$other" \
 	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
-result "HVRELAY_CAP is the capability's number, in hexadecimal if it starts with 0x"
+result "HVRELAY_CAP is the capability's number, in hexadecimal if it starts with 0x" good; bad=
 
 vmm HVRELAY_CLASSES=post,inter-partition FAKE_CHECK=771
 check inter calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 257 0 0 0" "$other" \
 	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post,inter-partition"
-result "inter-partition asks for L1's consent to posts and signals"
+result "inter-partition asks for L1's consent to posts and signals" good; bad=
 
 for id in 0 1 0xffff888003a2c000 18446744073709551615; do
 	vmm HVRELAY_CLASSES=inter-partition,signal,post HVRELAY_VM_ID=$id FAKE_CHECK=771
@@ -118,12 +104,12 @@ for id in 0 1 0xffff888003a2c000 18446744073709551615; do
 		stdout: "vm made *" "vcpu 0" \
 		stderr: "hvrelay: VM 3: relaying post,signal,inter-partition of the L2 with VM id $hex"
 done
-result "HVRELAY_VM_ID names the L2 that is served, 0 is a valid id"
+result "HVRELAY_VM_ID names the L2 that is served, 0 is a valid id" good; bad=
 
 vmm HVRELAY_CLASSES=post FAKE_CHECK=7
 check more calls: "create 5" "check 3 252" "enable 3 252 flags 0 args 1 0 0 0" "$other" \
 	stdout: "vm made *" "vcpu 0" stderr: "hvrelay: VM 3: relaying post"
-result "a host that relays more gets what was asked for, no more"
+result "a host that relays more gets what was asked for, no more" good; bad=
 
 vmm
 check unset calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
@@ -134,33 +120,33 @@ check empty calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
 vmm HVRELAY_STRICT=1
 check strict calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
 	stderr: "hvrelay: VM 3: relay stays off: HVRELAY_CLASSES is not set; *"
-result "without HVRELAY_CLASSES the VM is left alone"
+result "without HVRELAY_CLASSES the VM is left alone" good; bad=
 
 for list in posts po 'post,' ',post' 'post,,signal' POST 'post signal' 3; do
 	vmm HVRELAY_CLASSES="$list"
 	check "$list" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
 		stderr: "hvrelay: HVRELAY_CLASSES=$list: no class '*'; use post, signal or post,signal, and *"
 done
-result "an unknown class enables nothing, and is named"
+result "an unknown class enables nothing, and is named" good; bad=
 
 vmm HVRELAY_CLASSES=inter-partition FAKE_CHECK=771
 check alone calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
 	stderr: "hvrelay: HVRELAY_CLASSES=inter-partition: nothing to relay; add post, signal or post,signal"
-result "a restriction without a class enables nothing"
+result "a restriction without a class enables nothing" good; bad=
 
 for id in '' ' ' ' 1' +1 -1 x 0x 12x 0x1g 18446744073709551616 0x10000000000000000; do
 	vmm HVRELAY_CLASSES=post FAKE_CHECK=771 HVRELAY_VM_ID="$id"
 	check "$id" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
 		stderr: "hvrelay: HVRELAY_VM_ID=$id is not the id of a VM; unset it for any"
 done
-result "a bad HVRELAY_VM_ID enables nothing, and is named"
+result "a bad HVRELAY_VM_ID enables nothing, and is named" good; bad=
 
-for number_text in x 0 -1 12x 4294967548 99999999999999999999 ' '; do
-	vmm HVRELAY_CLASSES=post HVRELAY_CAP="$number_text"
-	check "$number_text" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
-		stderr: "hvrelay: HVRELAY_CAP=$number_text is not the number of a capability; unset it for 252"
+for number in x 0 -1 12x 4294967548 99999999999999999999 ' '; do
+	vmm HVRELAY_CLASSES=post HVRELAY_CAP="$number"
+	check "$number" calls: "create 5" "$other" stdout: "vm made *" "vcpu 0" \
+		stderr: "hvrelay: HVRELAY_CAP=$number is not the number of a capability; unset it for 252"
 done
-result "a bad HVRELAY_CAP enables nothing, and is named"
+result "a bad HVRELAY_CAP enables nothing, and is named" good; bad=
 
 vmm HVRELAY_CLASSES=post FAKE_CHECK=0
 check none calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
@@ -168,7 +154,7 @@ check none calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0"
 vmm HVRELAY_CLASSES=post FAKE_CHECK=-22
 check einval calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
 	stderr: "hvrelay: VM 3: relay stays off: KVM_CHECK_EXTENSION of 252 failed: Invalid argument"
-result "a host without the capability is left alone, with the reason"
+result "a host without the capability is left alone, with the reason" good; bad=
 
 vmm HVRELAY_CLASSES=post,signal FAKE_CHECK=1
 check part calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
@@ -182,13 +168,13 @@ check inter calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0
 vmm HVRELAY_CLASSES=post HVRELAY_VM_ID=0 FAKE_CHECK=259
 check one calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
 	stderr: "hvrelay: VM 3: relay stays off: post,one L2 wanted, this host relays post,signal,inter-partition"
-result "a host that relays only a part is left alone, with the reason"
+result "a host that relays only a part is left alone, with the reason" good; bad=
 
 vmm HVRELAY_CLASSES=post FAKE_ENABLE=-1
 check eperm calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
 	stdout: "vm made *" "vcpu 0" \
 	stderr: "hvrelay: VM 3: relay stays off: KVM_ENABLE_CAP of 252 failed: Operation not permitted"
-result "a refused capability is reported, and the VM goes on"
+result "a refused capability is reported, and the VM goes on" good; bad=
 
 for case in "FAKE_CHECK=0 HVRELAY_STRICT=1" "FAKE_CHECK=1 HVRELAY_STRICT=yes" \
 	"FAKE_ENABLE=-22 HVRELAY_STRICT=1" "HVRELAY_CAP=x HVRELAY_STRICT=1" \
@@ -200,7 +186,7 @@ for case in "FAKE_CHECK=0 HVRELAY_STRICT=1" "FAKE_CHECK=1 HVRELAY_STRICT=yes" \
 		stderr: "hvrelay: *" "hvrelay: VM 3: not created, as HVRELAY_STRICT is set"
 	[[ ${#calls[@]} -lt 4 && ${calls[*]} != *other* ]] || bad+="$case: calls are ${calls[*]}"
 done
-result "with HVRELAY_STRICT there is no VM without the relay, and no open descriptor"
+result "with HVRELAY_STRICT there is no VM without the relay, and no open descriptor" good; bad=
 
 vmm HVRELAY_CLASSES=post HVRELAY_STRICT=1
 check good calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
@@ -208,34 +194,26 @@ check good calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
 vmm HVRELAY_CLASSES=post HVRELAY_STRICT=0 FAKE_CHECK=0
 check off calls: "create 5" "check 3 252" "$other" stdout: "vm made *" "vcpu 0" \
 	stderr: "hvrelay: VM 3: relay stays off: *"
-result "HVRELAY_STRICT changes nothing for a VM with the relay, nor does 0"
+result "HVRELAY_STRICT changes nothing for a VM with the relay, nor does 0" good; bad=
 
 vmm HVRELAY_CLASSES=post FAKE_CREATE=-12
 check enomem calls: "create 5" stdout: "vm none ENOMEM, fd closed" stderr:
-result "a VM that could not be created is the VMM's affair"
+result "a VM that could not be created is the VMM's affair" good; bad=
 
 vmm HVRELAY_CLASSES=post FAKE_OTHER=-7
 check passed calls: "create 5" "check 3 252" "enable 3 252 *" "$other" \
 	stdout: "vm made *" "vcpu -1" stderr: "hvrelay: VM 3: relaying post"
-result "other ioctls go through as they are"
+result "other ioctls go through as they are" good; bad=
 
 vmm HVRELAY_CLASSES=signal -- 2
 check two calls: "create 5" "check 3 252" "enable 3 252 * 2 0 0 0" "$other" \
 	"create 5" "check 4 252" "enable 4 252 * 2 0 0 0" "other 4 0xae41 77" \
 	stdout: "vm made *" "vcpu 0" "vm made *" "vcpu 0" \
 	stderr: "hvrelay: VM 3: relaying signal" "hvrelay: VM 4: relaying signal"
-result "each VM of a process gets it"
+result "each VM of a process gets it" good; bad=
 
 # Nothing but ioctl() is interposed, or a program could be changed by accident.
 exports=$(nm -D --defined-only "$out/hvrelay-preload.so" | awk '{ print $3 }')
 [[ $exports == ioctl ]] || bad="exported: ${exports//$'\n'/ }"
-result "the library exports ioctl() and nothing else"
-
-{
-	echo "KTAP version 1"
-	echo "1..$number"
-	cat "$out/results.new"
-} > "$out/results.ktap"
-rm -f "$out/results.new"
-cat "$out/results.ktap"
-((!failed))
+result "the library exports ioctl() and nothing else" good; bad=
+results_end || { cat "$out/results.ktap"; exit 1; }

@@ -64,7 +64,7 @@ struct hv_compat_regs {
 	u64 rflags;
 };
 
-struct hv_compat_regs hv_compat_regs;
+__attribute__((weak)) struct hv_compat_regs hv_compat_regs;
 
 #define guest_regs	hv_compat_regs
 

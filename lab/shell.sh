@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# HOST=HOST lab/shell.sh
+#
+# A shell in an emulated host, with the lab's kernel and the KVM selftests of the
+# series in the shell's PATH.  There, "events" enables the relay's tracepoint, and "trace"
+# prints what it has seen.  "exit" ends the host, and so does ^].
+#
+# With a stdin that is no terminal, its lines are commands, each of which the shell
+# echoes; the host is ended after them, or after the time limit of its boots.
+#
+# CONFIG=NAME is the kernel's configuration [lab], TEST="NAME..." are the
+# selftests instead of those of the series.  The exit status is not that of a command.
+
+. "$(dirname "$0")/../scripts/lib.sh"
+. "$TOP/lab/results.sh"
+
+# The emulator itself, a child of lab/term.c: with what is in this directory.
+start=
+options 0 "start:" "$@"
+host=${HOST-} config=$(full_config "${CONFIG:-lab}")
+if [[ $start ]]; then
+	# shellcheck source=lab/hosts/amd.sh
+	. "$TOP/lab/hosts/$host.sh"
+	trap 'kill -KILL "$HOST_PID" 2> /dev/null || true; exit 1' INT TERM
+	host_start "$start" "$start/bzImage" "$start/initrd" "$(< "$start/cmdline")" 1024 "$HOST_SMP"
+	wait "$HOST_PID" || die "the emulator failed: $(tail -n 1 "$start/emulator.log")" "try again, or another HOST="
+	exit
+fi
+
+need gcc cpio busybox
+load_base
+[[ $host && -f $TOP/lab/hosts/$host.sh ]] || die "no host '$host'" "HOST= takes one of: $(list_hosts)"
+[[ $(file -L "$(type -P busybox)") == *'statically linked'* ]] || die "busybox is not the static one" "run: make setup"
+# shellcheck source=lab/hosts/amd.sh
+. "$TOP/lab/hosts/$host.sh"
+host_check
+
+"$TOP/scripts/kernel.sh" --source series --config "$config"
+# shellcheck disable=SC2086 # words
+"$TOP/scripts/selftests.sh" ${TEST-}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+ready="The shell is ready."
+
+make_root() {
+	local root=$work/root name
+
+	mkdir -p "$root"/{bin,dev,proc,sys,tmp,tests}
+	cp "$(type -P busybox)" "$root/bin/"
+	cp "$BUILD/lab/selftests"/* "$root/tests/"
+	cat > "$root/init" <<-END
+		#!/bin/busybox sh
+		/bin/busybox --install -s /bin
+		mount -t proc none /proc
+		mount -t sysfs none /sys
+		mount -t devtmpfs none /dev
+		mount -t tmpfs none /tmp
+		mount -t debugfs none /sys/kernel/debug
+		mount -t tracefs none /sys/kernel/tracing
+		[ -z "\$SIZE" ] || stty -F /dev/ttyS0 \$(echo \$SIZE | tr , " ")
+		echo "Tests: \$(cd /tests && echo *)"
+		echo "events: enable the relay's tracepoint; trace: print it"
+		echo "$ready"
+		cd /tests
+		PS1="$host# " setsid cttyhack sh
+		poweroff -f
+	END
+	echo 'echo 1 > /sys/kernel/tracing/events/kvm/kvm_hv_nested_relay/enable' > "$root/bin/events"
+	echo 'cat /sys/kernel/tracing/trace' > "$root/bin/trace"
+	for name in events trace; do
+		sed -i '1i #!/bin/sh' "$root/bin/$name"
+	done
+	chmod +x "$root/init" "$root/bin/events" "$root/bin/trace"
+	(cd "$root" && find . | cpio -o -H newc --quiet) > "$work/initrd"
+}
+
+make_root
+gcc -O2 -Wall -Wextra -Werror -o "$work/term" "$TOP/lab/term.c" || die "lab/term.c does not compile" "run: make setup"
+ln -s "$BUILD/lab/series-$config/bzImage" "$work/bzImage"
+size='' limit=()
+if [[ -t 0 ]]; then
+	read -r rows columns < <(stty size)
+	size="SIZE=rows,$rows,cols,$columns"
+else
+	limit=(timeout --foreground "$HOST_TIMEOUT")
+fi
+say "console=ttyS0,115200 panic=-1 quiet $HOST_CMDLINE PATH=/tests:/bin $size" > "$work/cmdline"
+say "booting $host; ^] ends it"
+status=0
+term() {
+	"${limit[@]}" "$work/term" --wait "$ready" "$TOP/lab/shell.sh" --start "$work"
+}
+if [[ -t 0 ]]; then
+	term || status=$?
+else
+	{ cat; echo exit; } | term || status=$?
+fi
+((status != 124)) || die "the host did not end within $HOST_TIMEOUT s" "let the last line be: exit"
+exit "$status"
