@@ -18,8 +18,9 @@ JOBS ?=#			make run, test, fuzz, e2e, coverage, bench: boots at a time; default 
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
 FAULTS ?=#		make check: 1 sees that each check finds a fault made for it
+QEMU ?= 10.0#		make qemu: which QEMU, one of vmm/qemu/*
 UPDATE ?=#		make bench, coverage: 1 puts figures into bench/, and into check/README.md
-export BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
+export QEMU BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
 
 SHELL := /bin/bash
 .NOTPARALLEL:
@@ -127,10 +128,26 @@ deb: tree ## build a Debian package of KVM's modules with the relay, for DKMS
 test-deb: deb ## install, boot and remove it with Debian's own kernel, on both vendors
 	@dkms/test.sh
 
+.PHONY: qemu
+qemu: ## build QEMU with the relay as a property of its own
+	@vmm/qemu/build.sh
+
+.PHONY: qemu-refresh
+qemu-refresh: ## fold commits made in build/qemu-<version> back into vmm/qemu
+	@vmm/qemu/refresh.sh
+
+.PHONY: qemu-series
+qemu-series: ## export QEMU's series as mails into build/qemu-<version>/series
+	@vmm/qemu/mail.sh
+
+.PHONY: qemu-test
+qemu-test: qemu ## run what of QEMU's tests needs no KVM, and check its patches
+	@vmm/qemu/test.sh
+
 .PHONY: clean
-clean: ## remove what was built, but keep build/<base>/linux and its edits
+clean: ## remove what was built, but keep build/<base>/linux and QEMU's source and their edits
 	@rm -rf build/*/linux/o-*
-	@[ ! -d build ] || find build -mindepth 2 -maxdepth 2 ! -name linux -exec rm -rf {} +
+	@[ ! -d build ] || find build -mindepth 2 -maxdepth 2 ! -name linux ! -name 'qemu-*' -exec rm -rf {} +
 
 .PHONY: distclean
 distclean: ## remove build/, with all edits made there
