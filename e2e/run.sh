@@ -4,10 +4,10 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
-# shellcheck source=lab/results.sh
-. "$TOP/lab/results.sh"
 
 all='off on post noauth child soak kvm-off kvm kvm-inter kvm-one'
+# With the QEMU of "make qemu", which knows the capability by the number of the series.
+own='qemu qemu-child qemu-kvm'
 
 usage() {
 	cat <<-EOF2
@@ -22,7 +22,8 @@ usage() {
 		builds. The VMM is the QEMU that "make
 		setup" unpacked, with our preload library; L1 is e2e/rootvisor. In the scenarios
 		whose name begins with kvm, the kernel of --l2-kernel is L1, and L2 are guests of
-		its KVM.
+		its KVM. In [$own], which have to be asked for, the VMM is
+		the QEMU of "make qemu", with its hv-nested-relay in place of the library.
 
 		  --modules DIR   load irqbypass.ko, kvm.ko and the vendor's module from there first,
 		                  for a kernel that has KVM as modules
@@ -41,10 +42,12 @@ fi
 
 qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
+relay_qemu=$TOP/build/qemu-10.0/o/qemu-system-x86_64
 [ -n "$out" ] || die "no --out" "name a directory for the results"
-[ -n "$tests" ] || die "no --scenarios" "give some of: $all"
+[ -n "$tests" ] || die "no --tests" "give some of: $all"
 for scenario in $tests; do
-	[[ " $all " == *" $scenario "* ]] || die "no scenario '$scenario'" "give some of: $all"
+	[[ " $all $own " == *" $scenario "* ]] || die "no scenario '$scenario'" "give some of: $all $own"
+	[[ $scenario != qemu* || -x $relay_qemu ]] || die "there is no QEMU with hv-nested-relay" "run: make qemu"
 done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: BASE=$L2_BASE scripts/kernel.sh --source pristine --config e2e-l2"
 [ -z "$modules" ] || [ -f "$modules/kvm.ko" ] || die "there is no $modules/kvm.ko" "build the modules first"
@@ -78,7 +81,8 @@ cp "$qemu" "$vmm/"
 for rom in seabios/bios-256k.bin qemu/{kvmvapic,multiboot,multiboot_dma,linuxboot,linuxboot_dma}.bin; do
 	cp "$VMM_DIR/usr/share/$rom" "$vmm/rom/"
 done
-ldd "$qemu" | awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' | while read -r library; do
+[[ " $scenarios" != *" qemu"* ]] || cp "$relay_qemu" "$vmm/qemu-relay"
+ldd "$vmm"/qemu-* | awk '$2 == "=>" { print $3 } /^\t\// { print $1 }' | while read -r library; do
 	mkdir -p "$work/root$(dirname "$library")"
 	cp -L "$library" "$work/root$library"
 done

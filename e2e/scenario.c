@@ -28,6 +28,8 @@
 #include <unistd.h>
 
 #define VMM		"/vmm"
+#define QEMU		VMM "/qemu-system-x86_64"
+#define QEMU_RELAY	VMM "/qemu-relay"
 #define L1_LOG		"/tmp/l1.log"
 #define STDERR_LOG	"/tmp/vmm.log"
 #define MONITOR		"/tmp/monitor"
@@ -48,10 +50,12 @@ enum vmbus { NO_VMBUS, NO_SIGNALS, CHANNEL };
 static const struct scenario {
 	const char *name, *title;
 	const char *classes;		/* of the preload library; without, it isn't loaded */
+	bool property;			/* QEMU of "make qemu", with hv-nested-relay */
 	const char *l1_args, *l2_args;
 	enum vmbus vmbus;		/* what L2 has to get */
 	bool posts_kept, signals_kept;	/* in L0 */
 	int child_calls;		/* of a kind, made by L1's other guest */
+	bool child_auth;		/* L1 authorizes it */
 	int rebinds, reconnects;	/* of the channel, of the vmbus */
 	bool kvm;			/* Linux is L1, with the vmbus; L2 are l1-vmm.c's guests */
 	const char *vm_id;		/* with kvm: the one L2 to be served */
@@ -81,6 +85,16 @@ static const struct scenario {
 		.classes = "post,signal", .l2_args = "e2e.rebind=250", .rebinds = 250,
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
 	}, {
+		.name = "qemu", .title = "QEMU's own hv-nested-relay", .property = true,
+		.l2_args = "e2e.rebind=3 e2e.reconnect=1", .rebinds = 3, .reconnects = 1,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
+	}, {
+		.name = "qemu-child", .title = "hv-nested-relay, and a child that is authorized",
+		.property = true, .l1_args = "child-auth",
+		.l2_args = "e2e.child e2e.rebind=3", .rebinds = 3,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
+		.child_calls = 4, .child_auth = true,
+	}, {
 		.name = "kvm-off", .title = "L1 is Linux' KVM, relay off", .kvm = true,
 		.l2_args = "e2e.kvm e2e.rebind=1", .rebinds = 1, .vmbus = CHANNEL,
 		.refused = "to L1: not selected",
@@ -97,6 +111,10 @@ static const struct scenario {
 		.classes = "post,signal", .vm_id = "0x7e2",
 		.l2_args = "e2e.kvm e2e.rebind=1", .rebinds = 1, .vmbus = CHANNEL,
 		.refused = "to L1: another L2",
+	}, {
+		.name = "qemu-kvm", .title = "L1 is Linux' KVM, hv-nested-relay", .kvm = true,
+		.property = true, .l2_args = "e2e.kvm e2e.rebind=1", .rebinds = 1, .vmbus = CHANNEL,
+		.refused = "to L1: not selected",
 	},
 };
 
@@ -166,13 +184,15 @@ static struct {
 static struct {
 	bool readable;
 	unsigned int posts_kept, signals_kept, failed, untranslated, not_selected, not_authorized;
+	unsigned int another_l2;
 	unsigned int other, posts_to_vmm, signals_to_vmm, posts_not_to_vmm, lost;
-	unsigned int after_child;	/* kept after the last one that wasn't authorized */
+	unsigned int after_child;	/* kept after the last one that was the child's */
 	unsigned int events;		/* of the relay */
 	struct event first_kept;
 } trace;
 static struct {
 	bool relaying;			/* says the preload library */
+	char owner[MAX_LINE];		/* of the vmbus, says QEMU's own tracepoint */
 	unsigned int messages, contacts, opened, gpadls;
 	int status;
 } vmm;
@@ -262,6 +282,8 @@ static void exec_vmm(const struct scenario *s, int out)
 	snprintf(cpu, sizeof(cpu), "host,kvm=off,hv-relaxed,hv-vpindex,hv-vapic,hv-synic,hv-time,"
 		 "hv-frequencies,hv-stimer,hv-stimer-direct,hv-tlbflush,hv-tlbflush-direct,hv-emsr-bitmap,%s",
 		 is_intel() ? "hv-evmcs" : "-xsave");
+	if (s->property)
+		strcat(cpu, ",hv-nested-relay");
 	/* No status reports of the balloon's: signals are counted, and they have a time of their own. */
 	snprintf(kernel_args, sizeof(kernel_args), "console=ttyS0 quiet panic=-1 tsc=reliable "
 		 "hv_balloon.pressure_report_delay=100000 %s", s->l2_args ? s->l2_args : "");
@@ -282,13 +304,15 @@ static void exec_vmm(const struct scenario *s, int out)
 	dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
 	dup2(err, STDERR_FILENO);
-	execl(VMM "/qemu-system-x86_64", "qemu-system-x86_64", "-L", VMM "/rom",
+	execl(s->property ? QEMU_RELAY : QEMU, "qemu-system-x86_64", "-L", VMM "/rom",
 	      "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 	      "-machine", "pc", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", "160",
 	      "-qmp", "unix:" MONITOR ",server=on,wait=off",
 	      "-trace", "vmbus_recv_message", "-trace", "vmbus_initiate_contact",
 	      "-trace", "vmbus_gpadl_created", "-trace", "vmbus_channel_open",
 	      "-trace", "vmbus_close_channel",
+	      /* A pattern, as stock QEMU has none of that name. */
+	      "-trace", "vmbus_set_own*",
 	      "-serial", "stdio", "-chardev", log, "-device", "isa-debugcon,iobase=0xe9,chardev=l1",
 	      "-device", s->kvm ? "isa-debug-exit,iobase=0x4f0,iosize=1" :
 				  "isa-debug-exit,iobase=0x501,iosize=1",
@@ -296,7 +320,7 @@ static void exec_vmm(const struct scenario *s, int out)
 	      "-kernel", s->kvm ? VMM "/bzImage" : VMM "/rootvisor.elf",
 	      "-initrd", s->kvm ? VMM "/l1-initrd" : initrd,
 	      "-append", s->kvm ? kernel_args : s->l1_args ? s->l1_args : "", NULL);
-	dprintf(STDERR_FILENO, VMM "/qemu-system-x86_64: %s\n", strerror(errno));
+	dprintf(STDERR_FILENO, "qemu-system-x86_64: %s\n", strerror(errno));
 	_exit(127);
 }
 
@@ -592,6 +616,10 @@ static void take_vmm_line(const char *line)
 			kvm.closed[kvm.nr_closed] = channel;
 		kvm.nr_closed++;
 	}
+	if (!strncmp(line, "vmbus_set_owner ", 16)) {
+		snprintf(vmm.owner, sizeof(vmm.owner), "%s", line + 16);
+		printf("VMM| %s\n", line);
+	}
 	/* Its tracepoints are many. */
 	vmm.messages += !strncmp(line, "vmbus_recv_message ", 19);
 	vmm.contacts += !strncmp(line, "vmbus_initiate_contact ", 23);
@@ -692,6 +720,9 @@ static void take_trace_line(const char *line)
 	} else if (!strcmp(e.verdict, "to L1: not authorized")) {
 		trace.not_authorized++;
 		trace.after_child = 0;
+	} else if (!strcmp(e.verdict, "to L1: another L2")) {
+		trace.another_l2++;
+		trace.after_child = 0;
 	} else if (!strcmp(e.verdict, "to L1: not selected")) {
 		trace.not_selected++;
 	} else if (strcmp(e.verdict, "to L1: no nested bit")) {
@@ -758,6 +789,15 @@ static void check_l1(const struct scenario *s)
 		      l1.child_signals);
 }
 
+/* Whose calls QEMU takes in the end. */
+static void check_owner(bool nested, unsigned long long vm_id)
+{
+	char wanted[MAX_LINE];
+
+	snprintf(wanted, sizeof(wanted), "owned 1 nested %d VM id 0x%llx", nested, vm_id);
+	check(!strcmp(vmm.owner, wanted), "VMM: serves %s only (%s)", nested ? "this L2" : "L1", vmm.owner);
+}
+
 static void check_l0(const struct scenario *s)
 {
 	unsigned int kept = trace.posts_kept + trace.signals_kept + trace.failed;
@@ -767,13 +807,16 @@ static void check_l0(const struct scenario *s)
 	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
 	      stat_calls, kept);
 	/* The first call comes back to L1 as well, see below. */
-	if (!s->classes) {
+	if (!s->classes && !s->property) {
 		check(!kept && !trace.not_authorized &&
 		      trace.not_selected == 1 + l1.posts + l1.signals,
 		      "L0: reflects all calls as not selected (%u)", trace.not_selected);
 		return;
 	}
-	check(vmm.relaying, "L0: the capability is enabled");
+	if (s->property)
+		check_owner(true, trace.first_kept.vm_id);
+	else
+		check(vmm.relaying, "L0: the capability is enabled");
 	if (s->posts_kept) {
 		check(trace.posts_kept > 0 && !trace.posts_not_to_vmm &&
 		      trace.posts_to_vmm == trace.posts_kept,
@@ -789,7 +832,7 @@ static void check_l0(const struct scenario *s)
 		      trace.signals_to_vmm);
 	else
 		check(!trace.signals_kept, "L0: keeps no signal (%u)", trace.signals_kept);
-	if (s->classes && !s->signals_kept && s->posts_kept)
+	if (!s->signals_kept && s->posts_kept)
 		check(trace.not_selected == l1.signals && l1.signals,
 		      "L0: reflects signals as not selected (%u)", trace.not_selected);
 	/* The first call comes back to L1, which authorizes then. */
@@ -797,9 +840,11 @@ static void check_l0(const struct scenario *s)
 		check(trace.not_authorized == 1 + l1.posts + l1.signals,
 		      "L0: reflects all calls as not authorized (%u)", trace.not_authorized);
 	else
-		check(trace.not_authorized == 1 + 2u * s->child_calls,
-		      "L0: reflects the first call%s as not authorized (%u)",
-		      s->child_calls ? " and the child's" : "", trace.not_authorized);
+		check(trace.not_authorized == 1 + (s->child_auth ? 0 : 2u * s->child_calls) &&
+		      trace.another_l2 == (s->child_auth ? 2u * s->child_calls : 0),
+		      "L0: reflects the first call%s as not authorized (%u), as another L2's %u",
+		      s->child_calls && !s->child_auth ? " and the child's" : "",
+		      trace.not_authorized, trace.another_l2);
 	if (s->child_calls)
 		check(trace.after_child > 0, "L0: keeps the root's calls after the child's (%u)",
 		      trace.after_child);
@@ -835,7 +880,7 @@ static void show_flow(const struct scenario *s)
 	printf("flow|     %s\n", l2.balloon[0] ? l2.balloon :
 	       l2.devices ? "hv_balloon: no answer" : "hv_balloon: no channel");
 	printf("flow|  |\n");
-	if (!s->classes)
+	if (!s->classes && !s->property)
 		printf("flow| L0  %u calls not selected\n", trace.not_selected);
 	else if (!trace.first_kept.verdict[0])
 		printf("flow| L0  %u calls not authorized\n", trace.not_authorized);
@@ -954,6 +999,8 @@ static void check_kvm_vmm(const struct scenario *s)
 	check(WIFEXITED(vmm.status) && WEXITSTATUS(vmm.status) == 1,
 	      "VMM: ends by L1's order (status %#x)", vmm.status);
 	check(vmm.relaying == !!s->classes, "VMM: has the relay %s", s->classes ? "on" : "off");
+	if (s->property)
+		check_owner(false, 0);
 	check(kvm.own_exits > 0 && !kvm.own_exits_marked, "VMM: L1's own calls are none of L2 (%u)",
 	      kvm.own_exits);
 	for (size_t i = 0; i < NR_CALLS && kept; i++) {

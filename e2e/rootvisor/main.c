@@ -5,7 +5,8 @@
  * a nested hypervisor. L0 is KVM, with Hyper-V enlightenments.
  *
  * Boot: multiboot, with the Linux kernel and its initramfs as modules; the first module's arguments
- * are Linux' command line. L1's own argument is "noauth": never authorize L2's direct hypercalls.
+ * are Linux' command line. L1's own arguments are "noauth": never authorize L2's direct hypercalls, and
+ * "child-auth": authorize those of the other guest, too.
  *
  * L2 has interrupts, the APIC, ports and memory directly. What it doesn't:
  *
@@ -23,7 +24,7 @@
  * Two ports are L1's, to be written by a program in L2:
  *
  *   0x4f0	print what was counted, and end QEMU (isa-debug-exit) with the value
- *   0x4f1	run another guest, which isn't authorized and tries to break the root's vmbus
+ *   0x4f1	run another guest, which tries to break the root's vmbus
  *
  * L1 prints to QEMU's isa-debugcon.
  */
@@ -108,7 +109,7 @@ static unsigned int moved_used;
 static u8 child_memory[8][PAGE_SIZE] PAGE_ALIGNED;
 static char command_line[COMMAND_LINE_SIZE];
 
-static bool never_authorize, first_call_seen;
+static bool never_authorize, authorize_child, first_call_seen;
 static struct {
 	u64 exits, cpuid, nested_synic, own_calls, pages_moved;
 } counts;
@@ -529,6 +530,8 @@ static void run_child(void)
 	struct exit exit;
 
 	set_up_child();
+	if (authorize_child)
+		vendor->authorize(&child, true);
 	print("child: starts");
 	for (;;) {
 		vendor->run(&child, &exit);
@@ -701,6 +704,7 @@ void main(u32 magic, const struct multiboot_info *info)
 	if (info->mods_count != 2)
 		die("want two modules, a kernel and its initramfs, not %u", (u64)info->mods_count);
 	never_authorize = word_in((char *)(u64)info->cmdline, "noauth");
+	authorize_child = word_in((char *)(u64)info->cmdline, "child-auth");
 	pick_vendor();
 
 	wrmsr(HV_MSR_GUEST_OS_ID, BIT(63) | 1);
