@@ -3,8 +3,8 @@
 #
 # build.sh [--source pristine]
 #
-# Build QEMU $QEMU with the series, and nothing of it but what make e2e needs: qemu-system-x86_64
-# with KVM alone. It is then in build/qemu-$QEMU/o. With "--source pristine" it is QEMU
+# Build QEMU $QEMU with the series, and nothing of it but what make e2e needs: qemu-system-x86_64,
+# KVM alone, one machine, few devices. It is then in build/qemu-$QEMU/o. With "--source pristine" it is QEMU
 # without the series, in build/qemu-$QEMU/pristine/o.
 
 . "$(dirname "$0")/../../scripts/lib.sh"
@@ -17,7 +17,6 @@ packages=(libglib2.0-dev libfdt-dev zlib1g-dev ninja-build python3-venv)
 # Debian 12 has meson 1.0; QEMU wants 1.5, and pycotap, for tests that are not run here. Both are
 # Python, and unpacked instead of installed. Package, version, sha256:
 meson_suite=bookworm-backports
-meson_dir=$CACHE/meson-1.7.0-1~bpo12+1
 meson_packages() {
 	cat <<-'LIST'
 	meson 1.7.0-1~bpo12+1 4b86d2f2cb4431d03826fa4b2c3a89508edeb8140509e7e4b285285ec3175bbe
@@ -49,7 +48,7 @@ install_packages() {
 }
 
 fetch_meson() (
-	[[ ! -d $meson_dir ]] || exit 0
+	[[ ! -d $MESON_DIR ]] || exit 0
 	private_dir
 	mkdir "$APT/unpacked"
 	find_suite deb "$meson_suite" meson
@@ -63,8 +62,19 @@ fetch_meson() (
 			    "find out why before you change its sha256"
 		dpkg-deb -x "$APT/$file" "$APT/unpacked"
 	done < <(meson_packages)
-	mv "$APT/unpacked" "$meson_dir"
+	mv "$APT/unpacked" "$MESON_DIR"
 )
+
+# In the source, as configure wants it; git ignores it, see tree.sh.
+devices() {
+	cat <<-'LIST'
+	CONFIG_I440FX=y
+	CONFIG_ISA_DEBUG=y
+	CONFIG_HYPERV=y
+	CONFIG_VMBUS=y
+	CONFIG_HV_BALLOON=y
+	LIST
+}
 
 case "$*" in
 '') source=series out=$QEMU_BUILD/o ;;
@@ -91,14 +101,17 @@ if [[ $source == base ]]; then
 	fi
 fi
 
-export PYTHONPATH=$meson_dir/usr/lib/python3/dist-packages
+PYTHONPATH=$(qemu_python)
+export PYTHONPATH
 mkdir -p "$out"
 cd "$out"
 if [[ ! -f build.ninja ]]; then
+	devices > "$tree/configs/devices/x86_64-softmmu/relay.mak"
 	say "qemu: configuring"
 	logged "$out/configure.log" "../${tree##*/}/configure" --target-list=x86_64-softmmu \
-		--without-default-features --enable-kvm --disable-tcg --disable-tools --disable-docs \
-		--disable-download --disable-install-blobs --cc='ccache gcc' ||
+		--without-default-features --without-default-devices --with-devices-x86_64=relay \
+		--enable-kvm --enable-hv-balloon --disable-tcg --disable-tools \
+		--disable-docs --disable-download --disable-install-blobs --cc='ccache gcc' ||
 		die "QEMU's configure failed (see above)" "see ${out#"$TOP"/}/configure.log"
 fi
 say "qemu: building $VERSION, $source"

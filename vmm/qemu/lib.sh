@@ -11,6 +11,8 @@ QEMU_MAIN=10.2
 QEMU=${QEMU:-10.0}
 QEMU_DIR=$TOP/vmm/qemu
 QEMU_BUILD=$TOP/build/qemu-$QEMU
+# meson and pycotap, see build.sh
+MESON_DIR=$CACHE/meson-1.7.0-1~bpo12+1
 
 qemu_bases() {
 	(cd "$QEMU_DIR" && printf '%s\n' */base | sed 's,/base$,,' | sort -V | paste -sd ' ')
@@ -53,6 +55,10 @@ qemu_lock() {
 		say "waiting for another make in build/qemu-$QEMU"
 		flock 9
 	fi
+}
+
+qemu_python() {
+	say "$MESON_DIR/usr/lib/python3/dist-packages"
 }
 
 # Names of the patches, in their order.

@@ -1,0 +1,112 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# test.sh
+#
+# Check QEMU's series, as far as it goes without KVM: that the patches apply to each base
+# whose source is in the cache, with QEMU's checkpatch.pl on each of them; and, with
+# the binary that build.sh made, the series' own qtest and QEMU's device-introspect-test.
+# The qtest has to fail with the QEMU that "make setup" unpacked, which lacks the series.
+# The last line is "N passed, N failed".
+
+. "$(dirname "$0")/../../scripts/lib.sh"
+. "$TOP/vmm/qemu/lib.sh"
+
+passed=0 failed=0 skipped=0
+
+# result STATUS WHAT [LOG]
+result() {
+	if (($1)); then
+		say "not ok $2"
+		[[ ! ${3-} ]] || sed 's/^/# /' "$3" | tail -n 20
+		failed=$((failed + 1))
+	else
+		say "ok $2"
+		passed=$((passed + 1))
+	fi
+}
+
+check_base() {
+	local log=$QEMU_BUILD/test.log commit status
+
+	if [[ ! -d $QEMU_TREE ]] && ! has_sha256 "$TARBALL" "$SHA256"; then
+		say "skip $QEMU: ${TARBALL##*/} is not in $CACHE (make qemu QEMU=$QEMU would fetch it)"
+		skipped=$((skipped + 1))
+		return
+	fi
+	mkdir -p "$QEMU_BUILD"
+	status=0
+	"$QEMU_DIR/tree.sh" > "$log" 2>&1 || status=$?
+	result "$status" "$QEMU: the series applies" "$log"
+	((!status)) || return 0
+	while read -r commit; do
+		status=0
+		# The Signed-off-by comes with the mails.
+		(cd "$QEMU_TREE" && git format-patch --stdout -1 "$commit" |
+			perl scripts/checkpatch.pl --no-signoff -) > "$log" 2>&1 || status=$?
+		grep -q '0 errors, 0 warnings' "$log" || status=1
+		result "$status" "$QEMU: checkpatch.pl: $(qgit show -s --format=%s "$commit")" "$log"
+	done < <(qgit rev-list --reverse base..series)
+}
+
+# The build directory's own share/qemu: the machine needs a BIOS to start with.
+link_firmware() {
+	local share=$1/qemu-bundle/usr/local/share/qemu
+
+	mkdir -p "$share"
+	ln -sf "$VMM_DIR"/usr/share/seabios/* "$VMM_DIR"/usr/share/qemu/*.bin "$share/"
+}
+
+# qtest NAME BINARY WANTED: each of its cases is a result; WANTED is ok or "not ok".
+qtest() {
+	local log=$QEMU_BUILD/$1.log verdict name
+
+	QTEST_QEMU_BINARY=$2 timeout 300 "$QEMU_BUILD/o/tests/qtest/$1" --tap -k > "$log" 2>&1 < /dev/null || true
+	while IFS=$'\t' read -r verdict name; do
+		[[ $verdict == "$3" ]]
+		result $? "$1 $name" "$log"
+	done < <(sed -n 's/^\(not ok\|ok\) [0-9]* \([^ ]*\).*/\1\t\2/p' "$log")
+	grep -q '^1\.\.[1-9]' "$log" || result 1 "$1 runs" "$log"
+}
+
+# With a QEMU without the series, each case has to fail; one process each, as glib stops.
+qtest_stock() {
+	local name stock=$VMM_DIR/usr/bin/qemu-system-x86_64 log=$QEMU_BUILD/stock.log status
+
+	while read -r name; do
+		status=0
+		QTEST_QEMU_BINARY=$stock timeout 20 "$QEMU_BUILD/o/tests/qtest/hyperv-vmbus-test" -p "$name" \
+			> "$log" 2>&1 < /dev/null || status=$?
+		((status))
+		result $? "without the series, hyperv-vmbus-test $name fails" "$log"
+	done < <("$QEMU_BUILD/o/tests/qtest/hyperv-vmbus-test" -l)
+}
+
+(($# == 0)) || die "test.sh: unknown argument $1" "see vmm/qemu/test.sh --help"
+need git perl timeout
+for base in $(qemu_bases); do
+	QEMU=$base
+	QEMU_BUILD=$TOP/build/qemu-$QEMU
+	load_qemu
+	check_base
+done
+
+QEMU=10.0
+QEMU_BUILD=$TOP/build/qemu-$QEMU
+load_qemu
+binary=$QEMU_BUILD/o/qemu-system-x86_64
+[[ -x $binary && -d $VMM_DIR ]] || die "there is no $binary, or no $VMM_DIR" "run: make setup, make qemu"
+set +e
+if logged "$QEMU_BUILD/tests.log" env PYTHONPATH="$(qemu_python)" \
+	ninja -C "$QEMU_BUILD/o" tests/qtest/hyperv-vmbus-test tests/qtest/device-introspect-test; then
+	link_firmware "$QEMU_BUILD/o"
+	qtest hyperv-vmbus-test "$binary" ok
+	qtest device-introspect-test "$binary" ok
+	qtest_stock
+else
+	result 1 "tests/qtest builds"
+fi
+line="$passed passed, $failed failed"
+((!skipped)) || line+=", $skipped skipped"
+say "$line"
+((!failed && passed))
