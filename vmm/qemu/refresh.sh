@@ -30,7 +30,8 @@ load_qemu
 qemu_lock
 left=$(qemu_unfolded)
 [[ -z $left || $left == commits* ]] || die "${QEMU_TREE#"$TOP"/} has $left" "commit, or undo it"
-[[ $(qemu_hash) == "$(head -n 1 "$QEMU_TREE/.git/relay")" ]] ||
+# For another base, it is $QEMU_MAIN that has changed the shared ones.
+[[ $QEMU != "$QEMU_MAIN" || $(qemu_hash) == "$(head -n 1 "$QEMU_TREE/.git/relay")" ]] ||
 	die "the patches have changed since the tree was made of them" \
 	    "undo that, then run make qemu-refresh again"
 [[ -z $(qgit rev-list --merges base..series) ]] || die "there are merges in the tree" "rebase them"
