@@ -179,7 +179,8 @@ static void wait(void)
 
 static void gpadl(u32 id, u32 buflen, u32 byte_count)
 {
-	u32 payload[9] = { GPADL_HEADER, 0, 1, id, 1 << 16 | buflen, byte_count, 0, 0x100, 0 };
+	u32 payload[15] = { GPADL_HEADER, 0, 1, id, 1 << 16 | buflen, byte_count, 0,
+			    0x100, 0, 0x101, 0, 0x102, 0, 0x103, 0 };
 
 	expect("gpadl: status ", send(payload, sizeof(payload)), SUCCESS);
 }
@@ -238,7 +239,7 @@ void main(const struct multiboot_info *info)
 		connect();
 		expect("offers: status ", send(offers, sizeof(offers)), SUCCESS);
 		want(OFFERS_DELIVERED, "offers");
-		gpadl(7, 16, PAGE_SIZE);
+		gpadl(7, 8 + 4 * 8, 4 * PAGE_SIZE);
 		want(GPADL_CREATED, "gpadl");
 		expect("open: status ", send(open, sizeof(open)), SUCCESS);
 		want(OPEN_RESULT, "open");

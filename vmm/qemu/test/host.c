@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define VMM		"/vmm"
-#define SECONDS		40	/* for one start; a second is usual */
+#define SECONDS		90	/* for one start; a second is usual */
 #define CPU		"host,kvm=off,-xsave,hv-relaxed,hv-vapic,hv-vpindex,hv-time,hv-runtime,hv-stimer"
 #define SYNIC		",hv-synic"
 
@@ -101,6 +101,8 @@ static void exec_qemu(const char *qemu, const struct run *run, int out)
 	if (run->vmbus) {
 		argv[n++] = "-device";
 		argv[n++] = "vmbus-bridge";
+		argv[n++] = "-device";
+		argv[n++] = "hv-balloon";
 	}
 	if (run->guest) {
 		argv[n++] = "-kernel";

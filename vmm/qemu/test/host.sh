@@ -51,9 +51,9 @@ ldd "$qemu" | awk '$2 == "=>" { print $3 } /^\t\// { print $1 }' | while read -r
 	cp -L "$library" "$work/root$library"
 done
 for what; do
-	echo "test 500 $what host /vmm/qemu $what"
+	echo "test 1000 $what host /vmm/qemu $what"
 done > "$work/manifest"
 
 "$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "qemu/$host" --out "$out" \
 	--bindir "$work/bin" --root "$work/root" --manifest "$work/manifest" --expect pass \
-	--timeout $((300 + 500 * $#)) --smp 1 --append kvm.tsc_tolerance_ppm=100000
+	--timeout $((300 + 1000 * $#)) --smp 1 --append kvm.tsc_tolerance_ppm=100000
