@@ -14,7 +14,7 @@ typedef unsigned long long u64;
 #define PORT_EXIT	0x501
 #define PORT_RESET	0xcf9
 #define VMBUS_SINT	2
-#define FLAG		((volatile u32 *)0x800000)	/* survives a reset, unlike the file */
+#define FLAG		((u32 *)0x800000)	/* survives a reset, unlike the file */
 #define NO_VP		1000
 #define NOWHERE		0xfed00000	/* HPET's registers, where "-machine hpet=on" */
 
@@ -24,14 +24,14 @@ enum { SUCCESS, INVALID_INPUT = 3, INVALID_ALIGNMENT = 4, INSUFFICIENT_MEMORY = 
 
 /* Of multiboot; the boot loader starts with paging off, at CPL 0. */
 asm("	.align	4\n"
-    "	.long	0x1badb002, 0, -0x1badb002\n"
-    "	.globl	_start\n"
-    "_start:\n"
-    "	cli\n"
-    "	cld\n"
-    "	movl	$stack_end, %esp\n"
-    "	pushl	%ebx\n"
-    "	call	main\n");
+	"	.long	0x1badb002, 0, -0x1badb002\n"
+	"	.globl	_start\n"
+	"_start:\n"
+	"	cli\n"
+	"	cld\n"
+	"	movl	$stack_end, %esp\n"
+	"	pushl	%ebx\n"
+	"	call	main\n");
 
 struct message {
 	u32 type;
@@ -44,10 +44,15 @@ static struct {
 	u32 connection, reserved, type, size, payload[60];
 } post __attribute__((aligned(PAGE_SIZE)));
 static u8 two_pages[2 * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
-static volatile struct message messages[16] __attribute__((aligned(PAGE_SIZE)));
+static struct message messages[16] __attribute__((aligned(PAGE_SIZE)));
 static u8 events[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 u8 stack[8192], stack_end[16];
 static int amd;
+
+static void barrier(void)
+{
+	asm volatile("" : : : "memory");
+}
 
 static void out(u16 port, u8 value)
 {
@@ -133,13 +138,14 @@ static void contact(u32 vp)
 }
 
 /* The next message of that type from vmbus, with those in front of it thrown away; 0 if none comes. */
-static const volatile u32 *receive(u32 type)
+static const u32 *receive(u32 type)
 {
-	volatile struct message *slot = &messages[VMBUS_SINT];
+	struct message *slot = &messages[VMBUS_SINT];
 	static u32 payload[60];
 	u64 end_of_wait = rdtsc() + 6000000000ull;
 
 	while (rdtsc() < end_of_wait) {
+		barrier();
 		if (!slot->type)
 			continue;
 		for (u32 i = 0; i < 60; i++)
@@ -153,9 +159,9 @@ static const volatile u32 *receive(u32 type)
 	return 0;
 }
 
-static const volatile u32 *want(u32 type, const char *what)
+static const u32 *want(u32 type, const char *what)
 {
-	const volatile u32 *payload = receive(type);
+	const u32 *payload = receive(type);
 
 	print(what);
 	print(payload ? ": answered\n" : ": no answer\n");

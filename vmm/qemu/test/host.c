@@ -69,7 +69,7 @@ static const struct run none[] = {
 	{ "its hint", CPU SYNIC ",hv-nested-relay", NULL, false, 1,
 	  "It takes a kernel with KVM_CAP_NESTED_HYPERV_HCALL_RELAY", 0 },
 	{ "hv-passthrough", "host,kvm=off,-xsave,hv-passthrough", "-", true, 1, "connect: answered", 1 },
-	{ "hv-passthrough and hv-nested-relay", "host,kvm=off,-xsave,hv-passthrough,hv-nested-relay", NULL, true, 1,
+	{ "hv-passthrough, hv-nested-relay", "host,kvm=off,-xsave,hv-passthrough,hv-nested-relay", NULL, true, 1,
 	  "failed to have hypercalls of nested guests relayed: Invalid argument", 0 },
 	{ }
 };
