@@ -84,7 +84,7 @@ qtest_stock() {
 			> "$log" 2>&1 < /dev/null || status=$?
 		((status))
 		result $? "without the series, hyperv-vmbus-test $name fails" "$log"
-	done < <("$QEMU_BUILD/o/tests/qtest/hyperv-vmbus-test" -l)
+	done < <(QTEST_QEMU_BINARY=$binary "$QEMU_BUILD/o/tests/qtest/hyperv-vmbus-test" -l 2> /dev/null | grep ^/)
 }
 
 (($# == 0)) || die "test.sh: unknown argument $1" "see vmm/qemu/test.sh --help"
