@@ -81,7 +81,7 @@ cp "$qemu" "$vmm/"
 for rom in seabios/bios-256k.bin qemu/{kvmvapic,multiboot,multiboot_dma,linuxboot,linuxboot_dma}.bin; do
 	cp "$VMM_DIR/usr/share/$rom" "$vmm/rom/"
 done
-[[ " $scenarios" != *" qemu"* ]] || cp "$relay_qemu" "$vmm/qemu-relay"
+[[ " $tests" != *" qemu"* ]] || cp "$relay_qemu" "$vmm/qemu-relay"
 ldd "$vmm"/qemu-* | awk '$2 == "=>" { print $3 } /^\t\// { print $1 }' | while read -r library; do
 	mkdir -p "$work/root$(dirname "$library")"
 	cp -L "$library" "$work/root$library"

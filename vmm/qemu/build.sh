@@ -76,10 +76,12 @@ devices() {
 	LIST
 }
 
-case "$*" in
+source=
+options 0 "source:" "$@"
+case $source in
 '') source=series out=$QEMU_BUILD/o ;;
-'--source pristine') source=base out=$QEMU_BUILD/pristine/o ;;
-*) die "build.sh: unknown arguments $*" "see vmm/qemu/build.sh --help" ;;
+pristine) source=base out=$QEMU_BUILD/pristine/o ;;
+*) die "build.sh: unknown source '$source'" "see vmm/qemu/build.sh --help" ;;
 esac
 load_qemu
 "$QEMU_DIR/tree.sh"

@@ -11,7 +11,7 @@
 . "$(dirname "$0")/../../scripts/lib.sh"
 . "$TOP/vmm/qemu/lib.sh"
 
-(($# == 0)) || die "mail.sh: unknown argument $1" "see vmm/qemu/mail.sh --help"
+options 0 "" "$@"
 need git perl
 [[ $user_name && $user_email == *?@?* ]] ||
 	die "git's user.name or user.email is not set: no From, no Signed-off-by" \

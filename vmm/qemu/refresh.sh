@@ -23,7 +23,7 @@ content() {
 	sed 's/^@@ .*/@@/' "$1"
 }
 
-(($# == 0)) || die "refresh.sh: unknown argument $1" "see vmm/qemu/refresh.sh --help"
+options 0 "" "$@"
 need git
 load_qemu
 [[ -f $QEMU_TREE/.git/relay ]] || die "there is no ${QEMU_TREE#"$TOP"/}" "run: make qemu QEMU=$QEMU"

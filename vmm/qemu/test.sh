@@ -87,7 +87,7 @@ qtest_stock() {
 	done < <(QTEST_QEMU_BINARY=$binary "$QEMU_BUILD/o/tests/qtest/hyperv-vmbus-test" -l 2> /dev/null | grep ^/)
 }
 
-(($# == 0)) || die "test.sh: unknown argument $1" "see vmm/qemu/test.sh --help"
+options 0 "" "$@"
 need git perl timeout
 for base in $(qemu_bases); do
 	QEMU=$base

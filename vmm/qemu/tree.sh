@@ -109,7 +109,7 @@ make_series() {
 	say "qemu: ${QEMU_TREE#"$TOP"/} is $VERSION and $(qgit rev-list --count base..series) patches"
 }
 
-(($# == 0)) || die "tree.sh: unknown argument $1" "see vmm/qemu/tree.sh --help"
+options 0 "" "$@"
 need git tar xz
 load_qemu
 qemu_lock

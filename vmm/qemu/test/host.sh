@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# host.sh --kernel BZIMAGE --out DIR [--host HOST] [--qemu FILE] WHAT...
+# host.sh --kernel BZIMAGE --out DIR --tests "WHAT..." [--host HOST] [--qemu FILE] [--name NAME]
 #
 # Boot an emulated host (default: amd) and run what host.c has there, with the QEMU of
 # "make qemu" or with FILE: WHAT is guest, relay, or none, for a kernel without the
@@ -10,21 +10,12 @@
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../../scripts/lib.sh"
 
-host=amd kernel='' out='' qemu=$TOP/build/qemu-10.0/o/qemu-system-x86_64
-while [[ ${1-} == --* ]]; do
-	case $1 in
-	--host | --kernel | --out | --qemu)
-		(($# >= 2)) || die "$1 needs a value" "see vmm/qemu/test/host.sh --help"
-		declare "${1#--}=$2"
-		shift 2
-		;;
-	*) die "unknown argument '$1'" "see vmm/qemu/test/host.sh --help" ;;
-	esac
-done
+host=amd kernel='' out='' qemu=$TOP/build/qemu-10.0/o/qemu-system-x86_64 tests='' name=''
+options 0 "host: kernel: out: qemu: tests: name:" "$@"
 [[ -x $qemu ]] || die "there is no $qemu" "run: make qemu"
 [[ -d $VMM_DIR ]] || die "there is no firmware in $CACHE" "run: make setup"
 [[ $out && -f $kernel ]] || die "no --out, or no kernel '$kernel'" "see vmm/qemu/test/host.sh --help"
-(($#)) || die "nothing to run" "name some of: guest relay none"
+[[ $tests ]] || die "nothing to run" "name some of: guest relay none"
 need gcc ld ldd
 
 mkdir -p "$out"
@@ -50,10 +41,10 @@ ldd "$qemu" | awk '$2 == "=>" { print $3 } /^\t\// { print $1 }' | while read -r
 	mkdir -p "$work/root$(dirname "$library")"
 	cp -L "$library" "$work/root$library"
 done
-for what; do
-	echo "test 1000 $what host /vmm/qemu $what"
+for what in $tests; do
+	echo "test $what 1000 host /vmm/qemu $what"
 done > "$work/manifest"
 
-"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "qemu/$host" --out "$out" \
+"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "${name:-qemu/$host}" --out "$out" \
 	--bindir "$work/bin" --root "$work/root" --manifest "$work/manifest" --expect pass \
-	--timeout $((300 + 1000 * $#)) --smp 1 --append kvm.tsc_tolerance_ppm=100000
+	--timeout $((300 + 1000 * $(wc -w <<< "$tests"))) --smp 1 --append kvm.tsc_tolerance_ppm=100000
