@@ -144,6 +144,10 @@ qemu-series: ## export QEMU's series as mails into build/qemu-<version>/series
 qemu-test: qemu ## run what of QEMU's tests needs no KVM, and check its patches
 	@vmm/qemu/test.sh
 
+.PHONY: qemu-e2e
+qemu-e2e: tree ## run that QEMU in an emulated host: its fixes, its property, the end-to-end run
+	@lab/run-plan.sh qemu
+
 .PHONY: clean
 clean: ## remove what was built, but keep build/<base>/linux and QEMU's source and their edits
 	@rm -rf build/*/linux/o-*

@@ -20,6 +20,7 @@ usage() {
 		  run     the demo: shows what the relay does on each host
 		  fuzz    the fuzzer, for some time on one host of each vendor
 		  e2e     a VMM as it is, with Linux as nested root: shows what became of its calls
+		  qemu    the same with the QEMU of vmm/qemu, and what tests that
 
 		Builds the kernels and test programs that they need. The results of a job are in
 		build/$BASE/GROUP/JOB/, those of all jobs in build/$BASE/GROUP/results.ktap.
@@ -320,8 +321,8 @@ test)
 	*) die "no tests for CONFIG='$CONFIG'" "use CONFIG= one of: lab debug i386" ;;
 	esac
 	;;
-quick | debug | i386 | gcov | run | fuzz | e2e) ;;
-*) die "no group '$group'" "give test, quick, debug, i386, gcov, run, fuzz or e2e; see lab/run-plan.sh --help" ;;
+quick | debug | i386 | gcov | run | fuzz | e2e | qemu) ;;
+*) die "no group '$group'" "give test, quick, debug, i386, gcov, run, fuzz, e2e or qemu; see lab/run-plan.sh --help" ;;
 esac
 max=${JOBS:-2} out=$BUILD/$group
 declare -A plan sets tests left_out
