@@ -33,6 +33,7 @@ L2_BASE=7.3
 L2_KERNEL=$TOP/build/$L2_BASE/lab/pristine-e2e-l2/bzImage
 SPARSE=$CACHE/sparse-0.6.5~rc1/sparse
 VMM_DIR=$CACHE/qemu-10.0.2+ds-2+deb13u1~bpo12+1
+CBMC_DIR=$CACHE/cbmc-6.6.0-4
 
 # A kernel is built in o-<config> inside its source tree, so compiler command
 # lines hold no absolute path and ccache hits from any clone.

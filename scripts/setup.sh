@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Install the Debian packages the project needs and fetch the base kernel's
-# source, and the two tools that Debian 12 has too old. Assumes no more than bash,
+# source, and the three tools that Debian 12 has not, or too old. Assumes no more than bash,
 # coreutils and apt.
 
 . "$(dirname "$0")/lib.sh"
@@ -24,6 +24,21 @@ vmm_packages() {
 	qemu-system-x86 1:10.0.2+ds-2+deb13u1~bpo12+1 amd64 4a6b1856c8b0d7df4ff8e70249e12c473ccf8d516aadb4ae14d3d938faed0c65
 	qemu-system-data 1:10.0.2+ds-2+deb13u1~bpo12+1 all 2d831088187087013b3fcbd19bdfb955b182a2d5a08f6dafa0ad1c6d2007fb4e
 	seabios 1.16.3-2~bpo12+1 all 48390d0a534c66d11789e39518aa219773a9d3677b29fe1af8799dfb563ec713
+	LIST
+}
+
+# For make prove: CBMC, which Debian 12 does not have, with the libraries that it was
+# built for, of the same Debian 13: it is started by their loader. CBMC_DIR of lib.sh
+# is named for its version.
+cbmc_suite=trixie
+cbmc_packages() {
+	cat <<-'LIST'
+	cbmc 6.6.0-4 amd64 02560859a17049c976961c232c4fc58f0747b57f9b751a466b1f368a438b0e41
+	libc6 2.41-12+deb13u5 amd64 b59b0625cd1a791375d40dab23a4d5d3d0641e3d0a773501becdc3725b7f99cf
+	libgcc-s1 14.2.0-19 amd64 3c71917b490d1a17aed43196a2787a256ecf060526cdb20216a74bedc061b150
+	libstdc++6 14.2.0-19 amd64 ab1fa05837aa7a92aae748fd07a18a35f7d18bb4a71c4724fe2bbf0e32089de0
+	minisat 1:2.2.1-8 amd64 0b3a870202e022bea8b04d140ded40d9137363566706750b4540518bc0eb63d7
+	zlib1g 1:1.3.dfsg+really1.3.1-1+deb13u1 amd64 8c27c342230503b73dfde629642c3b352e87b554e06d60cf58772f236a305ceb
 	LIST
 }
 
@@ -161,24 +176,19 @@ fetch_sparse() (
 	say "sparse: $version built, now in $CACHE"
 )
 
-# The libraries that it needs are those of the QEMU that is installed, of Debian 12.
-fetch_vmm() (
-	local package version arch sha256 file missing
-
-	if [[ -x $VMM_DIR/usr/bin/qemu-system-x86_64 ]]; then
-		say "vmm: ${VMM_DIR##*/} is in $CACHE"
-		return
-	fi
+# unpack LABEL SUITE: the packages of the list on stdin, verified, into $APT/unpacked.
+unpack() {
+	local package version arch sha256 file
 
 	private_dir
 	mkdir "$APT/unpacked"
 	while read -r package version arch sha256; do
 		file=${package}_${version/:/%3a}_$arch.deb
 		if ! has_sha256 "$CACHE/$file" "$sha256"; then
-			[[ -s $APT/sources.list ]] || find_suite deb "$vmm_suite" "$file"
-			say "vmm: downloading $file"
+			[[ -s $APT/sources.list ]] || find_suite deb "$2" "$file"
+			say "$1: downloading $file"
 			(cd "$APT" && private_apt apt-get download "$package=$version") ||
-				die "$vmm_suite has no $package $version any more (see above)" \
+				die "$2 has no $package $version any more (see above)" \
 				    "put $file into $CACHE, or pin another version in scripts/setup.sh"
 			has_sha256 "$APT/$file" "$sha256" ||
 				die "$package $version is not the file that scripts/setup.sh pins" \
@@ -187,13 +197,36 @@ fetch_vmm() (
 		fi
 		dpkg-deb -x "$CACHE/$file" "$APT/unpacked" ||
 			die "$CACHE/$file can't be unpacked (see above)" "run make setup again"
-	done < <(vmm_packages)
+	done
+}
+
+# The libraries that it needs are those of the QEMU that is installed, of Debian 12.
+fetch_vmm() (
+	local missing
+
+	if [[ -x $VMM_DIR/usr/bin/qemu-system-x86_64 ]]; then
+		say "vmm: ${VMM_DIR##*/} is in $CACHE"
+		return
+	fi
+
+	unpack vmm "$vmm_suite" < <(vmm_packages)
 
 	missing=$(ldd "$APT/unpacked/usr/bin/qemu-system-x86_64" | awk '/not found/ { print $1 }' | paste -sd ' ')
 	[[ ! $missing ]] ||
 		die "QEMU 10 lacks libraries here: $missing" "use Debian 12, whose qemu-system-x86 has them"
 	mv "$APT/unpacked" "$VMM_DIR"
 	say "vmm: verified and unpacked, now in $CACHE"
+)
+
+fetch_cbmc() (
+	if [[ -x $CBMC_DIR/usr/bin/cbmc ]]; then
+		say "cbmc: ${CBMC_DIR##*/} is in $CACHE"
+		return
+	fi
+
+	unpack cbmc "$cbmc_suite" < <(cbmc_packages)
+	mv "$APT/unpacked" "$CBMC_DIR"
+	say "cbmc: verified and unpacked, now in $CACHE"
 )
 
 type -P apt-get dpkg-query >/dev/null ||
@@ -206,4 +239,5 @@ install_packages
 fetch_source
 fetch_sparse || say "setup: without sparse, make check refuses to start; the rest works"
 fetch_vmm || say "setup: without QEMU 10, make e2e refuses to start; the rest works"
+fetch_cbmc || say "setup: without CBMC, make prove refuses to start; the rest works"
 say "setup: done; next: make run"
