@@ -8,7 +8,7 @@ CONFIG ?= lab#		kernel configuration, scripts/configs/*: make kernel, try: any; 
 HOST ?=#		only this emulated host, a glob for lab/hosts/*; make try, shell: its name
 TEST ?=#		only this test, a glob: make run, test, quick, fuzz, e2e; make try: its name
 CASE ?=#		make try: only these cases of the test, a glob, e.g. 'relay.*crossing*'
-FAULT ?=#		make mutate: only this fault, a glob for check/mutations
+FAULT ?=#		make mutate, prove: only this fault, a glob for check/mutations
 TOOL ?=#		make check: only this check, a glob
 COMMIT ?=#		make bisect-check: only this commit, by its number, a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
@@ -17,7 +17,7 @@ SEED ?=#		make fuzz: where to start, a number; default is a random one
 JOBS ?=#			make run, test, fuzz, e2e, coverage, bench: boots at a time; default is 2
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
-FAULTS ?=#		make check: 1 sees that each check finds a fault made for it
+FAULTS ?=#		make check, prove: 1 sees that each check finds a fault made for it
 QEMU ?= 10.0#		make qemu: which QEMU, one of vmm/qemu/*
 UPDATE ?=#		make bench, coverage: 1 puts figures into bench/, and into check/README.md
 export QEMU BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
@@ -107,6 +107,10 @@ coverage: tree ## measure what the tests execute of the relay's core and of what
 .PHONY: mutate
 mutate: tree ## put faults into the relay and see that the tests notice them
 	@check/mutate.sh --by "$$BY" "$$FAULT"
+
+.PHONY: prove
+prove: tree ## prove the core's properties for all inputs, with CBMC; FAULTS=1: see that faults refute them
+	@check/prove.sh $(if $(FAULTS),--mutate "$$FAULT")
 
 .PHONY: bench
 bench: tree ## measure what the relay costs, in instructions per call, on both vendors

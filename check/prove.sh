@@ -15,11 +15,8 @@
 . "$(dirname "$0")/../scripts/lib.sh"
 
 mutate=
-case ${1-} in
---mutate) mutate=1 glob=${2:-*} ;;
-'') ;;
-*) die "prove.sh: unknown argument $1" "see the head of check/prove.sh" ;;
-esac
+options 1 "mutate" "$@"
+glob=${args[0]:-*}
 
 # What is proved. Each assertion of relay.c begins with one of these; all others are
 # CBMC's own, of undefined behaviour and of its limits, and belong to "defined".
