@@ -37,6 +37,8 @@ ignore+=,LONG_LINE_STRING,SPLIT_STRING,EMBEDDED_FUNCTION_NAME,EMBEDDED_FILENAME
 ignore+=,NAKED_SSCANF
 # Several registers or fields that are to be the same.
 ignore+=,MULTIPLE_ASSIGNMENTS
+# What check/prove/kernel.h puts in the place of the kernel's own macros.
+ignore+=,MACRO_ARG_UNUSED,MEMORY_BARRIER
 # As check/static.sh has it.
 ignore+=,MACRO_ARG_REUSE,PARENTHESIS_ALIGNMENT
 

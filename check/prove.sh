@@ -107,12 +107,13 @@ flags=$(sed -n '1s/^[^=]*= ccache gcc -E \(.*\) -o .*/\1/p' "$obj/$(dirname "$co
 [[ $flags ]] || die "there are no compiler flags in ${obj#"$TOP"/}" "see build/$BASE/lab/series-lab+prove-part/build.log"
 
 prove() {
-	local entry property name failed seen missing reached=0 paths passed=0 n=0 start=$SECONDS
+	local entry property name failed seen missing paths passed=0 n=0 start=$SECONDS
 
-	compile "$LINUX/$core" hyperv_nested_relay.c "$out/core" &&
-		compile "$TOP/check/prove/relay.c" check/prove/ "$out/relay" -DPROVE_REACHED &&
-		link "$out/core" "$out/relay" "$out/all" ||
+	if ! { compile "$LINUX/$core" hyperv_nested_relay.c "$out/core" &&
+	       compile "$TOP/check/prove/relay.c" check/prove/ "$out/relay" -DPROVE_REACHED &&
+	       link "$out/core" "$out/relay" "$out/all"; }; then
 		die "CBMC can't read the sources" "see ${out#"$TOP"/}/*.log"
+	fi
 
 	for entry in enable begin svm vmx; do
 		solve "$out/all" "$entry" "$out/$entry.log" || (($? == 10)) ||
@@ -147,7 +148,7 @@ prove() {
 		say "ok $n reached     each of $paths paths is one that can be taken"
 	else
 		say "not ok $n reached     each of $paths paths is one that can be taken"
-		sed 's/^/# /' <<< "$missing"
+		say "# ${missing//$'\n'/$'\n'# }"
 	fi
 	say "# $(grep -hc '^\[.*: SUCCESS$' "$out"/{svm,vmx,enable,begin}.log | paste -sd+ | bc) assertions hold, $((SECONDS - start)) s"
 	say "$passed passed, $((n - passed)) failed"
@@ -159,7 +160,7 @@ reason_for() {
 }
 
 mutants() {
-	local name who file expr refuted entry reason start=$SECONDS tried=0 killed=0 explained=0 bad=0 status
+	local name file expr refuted entry reason start=$SECONDS tried=0 killed=0 explained=0 bad=0 status
 	local -A killers=()
 	local property
 
@@ -167,7 +168,7 @@ mutants() {
 		die "CBMC can't read the sources" "see ${out#"$TOP"/}/mutate.log"
 	mkdir -p "$out/mutants"
 
-	while read -r name who file expr; do
+	while read -r name _ file expr; do
 		[[ $name && $name != '#'* && $file == hyperv_nested_relay.c ]] || continue
 		# shellcheck disable=SC2053
 		[[ $name == $glob ]] || continue
@@ -179,9 +180,10 @@ mutants() {
 		perl -0pi -e "$expr" "$out/mutants/$name/${core##*/}"
 		! cmp -s "$LINUX/$core" "$out/mutants/$name/${core##*/}" ||
 			die "mutation $name changes nothing in $file" "adapt its expression in check/mutations"
-		compile "$out/mutants/$name/${core##*/}" hyperv_nested_relay.c "$out/mutants/$name/core" &&
-			link "$out/mutants/$name/core" "$out/mutate" "$out/mutants/$name/all" ||
+		if ! { compile "$out/mutants/$name/${core##*/}" hyperv_nested_relay.c "$out/mutants/$name/core" &&
+		       link "$out/mutants/$name/core" "$out/mutate" "$out/mutants/$name/all"; }; then
 			die "CBMC can't read mutation $name" "see ${out#"$TOP"/}/mutants/$name/*.log"
+		fi
 
 		# What needs nobody else is the quickest.
 		for entry in alone enable begin svm; do

@@ -21,7 +21,7 @@
 #ifdef PROVE_REACHED
 #define REACHED(cond, what) __CPROVER_assert(!(cond), "reached: " what)
 #else
-#define REACHED(cond, what) ((void)(cond))
+#define REACHED(cond, what) ((void)(cond), (void)(what))
 #endif
 
 #define POST		0x5c

@@ -18,8 +18,19 @@ typedef unsigned long long u64;
 #define NO_VP		1000
 #define NOWHERE		0xfed00000	/* HPET's registers, where "-machine hpet=on" */
 
-enum { CONTACT = 14, VERSION_RESPONSE = 15, UNLOAD = 16, GPADL_HEADER = 8, GPADL_BODY = 9, OPEN = 5,
-       OPEN_RESULT = 6, GPADL_CREATED = 10, REQUEST_OFFERS = 3, OFFERS_DELIVERED = 4 };
+enum {
+	REQUEST_OFFERS = 3,
+	OFFERS_DELIVERED = 4,
+	OPEN = 5,
+	OPEN_RESULT = 6,
+	GPADL_HEADER = 8,
+	GPADL_BODY = 9,
+	GPADL_CREATED = 10,
+	CONTACT = 14,
+	VERSION_RESPONSE = 15,
+	UNLOAD = 16,
+};
+
 enum { SUCCESS, INVALID_INPUT = 3, INVALID_ALIGNMENT = 4, INSUFFICIENT_MEMORY = 11 };
 
 /* Of multiboot; the boot loader starts with paging off, at CPL 0. */
