@@ -58,7 +58,7 @@
 
 #define RAX_BEFORE		0x7e2e2e2eul	/* not a hypercall of KVM's, either */
 #define INTERRUPTS		3
-#define INTERRUPT_USEC		20000
+#define INTERRUPT_USEC		200000	/* much longer than a first KVM_RUN on a busy machine */
 #define SPIN_USEC		100000
 #define KILL_SECONDS		10
 
