@@ -66,6 +66,7 @@ packages() {
 	bochsbios vgabios		# their firmware
 	isolinux syslinux-common	# their boot loader
 	xorriso				# their boot medium
+	socat				# make shell: its terminal
 	lcov busybox-static		# make coverage
 	dpkg-dev debhelper dh-dkms	# make deb
 	lintian				# the same
