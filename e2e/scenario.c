@@ -410,7 +410,7 @@ static void read_stat(pid_t pid)
 	while (dir && (entry = readdir(dir))) {
 		if (strncmp(entry->d_name, prefix, strlen(prefix)))
 			continue;
-		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%s/nested_hv_hypercalls",
+		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%s/nested_hv_relayed_hcalls",
 			 entry->d_name);
 		f = fopen(path, "re");
 		if (f && fscanf(f, "%ld", &stat_calls) != 1)
@@ -804,7 +804,7 @@ static void check_l0(const struct scenario *s)
 
 	check(trace.readable && !trace.lost && !trace.other && !trace.failed,
 	      "L0: the trace is complete, no call was failed (%u)", trace.failed);
-	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
+	check(stat_calls == (long)kept, "L0: nested_hv_relayed_hcalls is what the trace shows (%ld, %u)",
 	      stat_calls, kept);
 	/* The first call comes back to L1 as well, see below. */
 	if (!s->classes && !s->property) {
@@ -984,7 +984,7 @@ static void check_kvm_calls(const struct scenario *s)
 	check(trace.readable && !trace.lost && !trace.other && event == kvm.events + kvm.nr_events,
 	      "L0: the trace is complete and has no other event (%u)", kvm.nr_events);
 	check(exit == kvm.exits + kvm.nr_exits, "VMM: gets no other call of L2 (%u)", kvm.nr_exits);
-	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
+	check(stat_calls == (long)kept, "L0: nested_hv_relayed_hcalls is what the trace shows (%ld, %u)",
 	      stat_calls, kept);
 	check(same_ids && ids[CHILD] && ids[SECOND] && ids[OUTSIDE] && ids[CHILD] != ids[SECOND] &&
 	      ids[CHILD] != ids[OUTSIDE] && ids[SECOND] != ids[OUTSIDE],

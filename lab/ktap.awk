@@ -6,7 +6,8 @@
 # STEPS: the name of each step, one per line: a step that was never reached fails. One
 # named kunit:SUITE has the results of that suite, as debugfs has them.
 # ENVIRON: NONCE, NAME (of the boot, prefix of every test), BOOT (why the boot failed, or
-# empty), EXPECT (any; pass: no step may skip as a whole; skip: each step must).
+# empty), EXPECT (any; pass: no step may skip as a whole; skip: each step must; fail: each
+# case of each step must, unless it skips).
 # VERDICTS: file that gets "NAME<tab>verdict" for each step.
 
 function clean(text)
@@ -40,6 +41,10 @@ function tap_case(step, line,  good, number, skip, directive)
 	line = clean(line)
 	if (line == "")
 		line = "case " ncases[step]
+	if (EXPECT == "fail" && !skip) {
+		good = !good
+		line = line " fails"
+	}
 	if (skip)
 		skipped[step]++
 	else if (!good)
@@ -94,7 +99,7 @@ function own_failure(step)
 		return "its verdict is not readable: " how[step]
 	if (detail[step] == 4)
 		return ""
-	if (detail[step] != 0 && !failed[step])
+	if (detail[step] != 0 && !failed[step] && EXPECT != "fail")
 		return "exit status " detail[step]
 	if (!tap[step])
 		return ""
@@ -129,7 +134,7 @@ function report_step(step,  name, why, skip, verdict, i)
 	verdict = why != "" ? "fail" : skip ? "skip" : "pass"
 	if (EXPECT == "skip" && verdict == "pass")
 		why = "it must skip here, but passed"
-	if (EXPECT == "pass" && verdict == "skip")
+	if ((EXPECT == "pass" || EXPECT == "fail") && verdict == "skip")
 		why = "it must not skip here: " clean(reason[step])
 
 	if (why != "")

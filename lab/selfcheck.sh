@@ -101,6 +101,11 @@ check_programs() {
 	boot noskip --manifest "$work/manifest" --expect pass
 	result "a skip where a pass is expected is a failure" has '^not ok 2 noskip/skip # it must not skip here'
 
+	manifest "10 failed-case"
+	boot nofail --manifest "$work/manifest" --expect fail
+	result "a case that passes where a failure is expected is a failure" \
+		has '^  not ok 1 .* fails$'
+
 	manifest "600 hang"
 	boot hang --manifest "$work/manifest" --timeout 10
 	result "a hung boot is ended and failed" boot_failed 'hung after 10 s \(last console line: '

@@ -422,6 +422,21 @@ static inline void hv_l1_set_rip(struct hv_l1 *l1, u64 rip)
 		l1->svm->vmcb->save.rip = rip;
 }
 
+/* Make a hypercall, in L1 or L2: @vmmcall is for SVM.  Returns RAX. */
+static __always_inline u64 hv_hypercall(bool vmmcall, u64 control, u64 input, u64 output)
+{
+	register u64 r8 asm("r8") = output;
+	u64 rax = 0xdead;
+
+	if (vmmcall)
+		asm volatile("vmmcall" : "+a"(rax)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	else
+		asm volatile("vmcall" : "+a"(rax)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	return rax;
+}
+
 /* Host side: let the vCPU be that of an L1. */
 static inline void hv_l1_enable(struct kvm_vcpu *vcpu)
 {
