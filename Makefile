@@ -4,12 +4,13 @@
 
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
-CONFIG ?= lab#		kernel configuration, scripts/configs/*: make kernel, try: any; make test: lab, debug or i386
+CONFIG ?= lab#		kernel configuration, scripts/configs/*: make kernel, try: any; make test: lab, debug, i386 or kcsan
 HOST ?=#		only this emulated host, a glob for lab/hosts/*; make try, shell: its name
 TEST ?=#		only this test, a glob: make run, test, quick, fuzz, e2e; make try: its name
 CASE ?=#		make try: only these cases of the test, a glob, e.g. 'relay.*crossing*'
 FAULT ?=#		make mutate, prove: only this fault, a glob for check/mutations
 TOOL ?=#		make check: only this check, a glob
+SOURCE ?=#		make upstream: only this source package, linux-source-X.Y
 COMMIT ?=#		make bisect-check: only this commit, by its number, a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
@@ -57,7 +58,7 @@ run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel
 	@lab/run-plan.sh run
 
 .PHONY: test
-test: tree ## run all tests on both vendors; CONFIG=debug, i386: on such a kernel
+test: tree ## run all tests on both vendors; CONFIG=debug, i386, kcsan: on such a kernel
 	@lab/run-plan.sh test
 
 .PHONY: try
@@ -81,7 +82,7 @@ e2e: tree ## connect the vmbus of a nested Linux root to an unmodified QEMU, on 
 	@lab/run-plan.sh e2e
 
 .PHONY: series
-series: ## export the series as mails, with cover letter, into build/<base>/series
+series: ## export the patches as mails, two series with cover letters, into build/<base>/series
 	@scripts/series-mail.sh --tested "build/$$BASE/test/tested"
 
 .PHONY: check
@@ -91,6 +92,10 @@ check: tree ## static checks and builds of every patch on its own, against the b
 .PHONY: lint
 lint: tree ## shellcheck and checkpatch.pl on what isn't part of the series
 	@check/lint.sh
+
+.PHONY: upstream
+upstream: tree ## try the series on the newest kernel source that Debian has
+	@check/upstream.sh $(SOURCE)
 
 .PHONY: bisect-check
 bisect-check: tree ## boot every commit of the series, with the Hyper-V selftests, on both vendors
