@@ -76,9 +76,14 @@ judge() {
 	now=$(verdict "$dir" "$fixes")
 	unfixed=${now#*passed, }
 	unfixed=${unfixed%% failed*}
-	[[ $unfixed =~ ^[0-9]+$ ]] && ((unfixed <= ${to_fix[$host]:-$unfixed})) || bad+=("$fixes:$now")
-	[[ ! -f $src/$kvm/x86/$fixes.c && ! -f $src/$kvm/x86_64/$fixes.c || $unfixed == 0 ]] || bad+=("$fixes:$now")
-	to_fix[$host]=$unfixed
+	if [[ ! $unfixed =~ ^[0-9]+$ ]] || ((unfixed > ${to_fix[$host]:-$unfixed})); then
+		bad+=("$fixes:$now")
+	elif [[ $dir == "$out/0/$host" && $unfixed == 0 ]]; then
+		bad+=("$fixes:nothing to fix on the base")
+	elif [[ (-f $src/$kvm/x86/$fixes.c || -f $src/$kvm/x86_64/$fixes.c) && $unfixed != 0 ]]; then
+		bad+=("$fixes:$unfixed not fixed")
+	fi
+	[[ ! $unfixed =~ ^[0-9]+$ ]] || to_fix[$host]=$unfixed
 	now=$(verdict "$dir" "$relay")
 	why=$(reason "$dir")
 	case $expected:$now in

@@ -99,6 +99,8 @@ function own_failure(step)
 		return "its verdict is not readable: " how[step]
 	if (detail[step] == 4)
 		return ""
+	if (EXPECT == "fail" && (!tap[step] || detail[step] == 0))
+		return "no case of it failed"
 	if (detail[step] != 0 && !failed[step] && EXPECT != "fail")
 		return "exit status " detail[step]
 	if (!tap[step])

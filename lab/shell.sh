@@ -30,8 +30,9 @@ host_check
 # shellcheck disable=SC2086 # words
 "$TOP/scripts/selftests.sh" ${TEST-}
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work=$(mktemp -d) starter=
+trap '[[ ! $starter ]] || kill "$starter" 2> /dev/null || true; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 ready="The shell is ready."
 
 make_root() {
@@ -68,13 +69,15 @@ make_root() {
 
 # In the background, with its serial port at the terminal that socat makes.
 start_host() {
-	local started=$SECONDS
+	local started=$SECONDS HOST_PID=
 
 	trap '[[ ! $HOST_PID ]] || kill -KILL "$HOST_PID" 2> /dev/null || true; exit 0' TERM
 	until [[ -e $work/console ]]; do
 		sleep 0.1
 	done
-	HOST_CONSOLE=$(readlink -f "$work/console") HOST_PID=
+	HOST_CONSOLE=$(readlink -f "$work/console")
+	# socat waits for someone to open it, whatever becomes of the emulator.
+	exec 9<> "$HOST_CONSOLE"
 	host_start "$work" "$BUILD/lab/series-$config/bzImage" "$work/initrd" \
 		"console=ttyS0,115200 panic=-1 quiet $HOST_CMDLINE PATH=/tests:/bin $size" 1024 "$HOST_SMP"
 	# Bochs crashes at poweroff: only one that ends at once has failed.
@@ -84,7 +87,8 @@ start_host() {
 
 # What is sent while the host boots would be lost.
 commands() {
-	until grep -q "$ready" "$work/output"; do
+	until grep -qs "$ready" "$work/output"; do
+		kill -0 $$ 2> /dev/null || exit 0
 		sleep 0.2
 	done
 	cat "$1"
@@ -113,5 +117,6 @@ else
 fi
 kill "$starter" 2> /dev/null || true
 wait "$starter" || true
+starter=
 ((status != 124)) || die "the host did not end within $HOST_TIMEOUT s" "let the last line be: exit"
 exit "$status"

@@ -117,13 +117,15 @@ testing() {
 	echo
 	echo "Skipped are cases for the other vendor, for nested paging where the host or"
 	echo "its module has none, and all that need nested virtualization with nested=0."
+	echo "With fixes/*/pristine, a case passes if it fails, as there is no fix."
 	[[ ! $WITHOUT ]] ||
 		printf '%s\n' "So is, but in the sum only, what this base leaves out:" "  $WITHOUT"
 }
 
 base() {
 	((!$1)) || cat <<-TEXT
-	The series goes on top of "$(head -n 1 "$letter.${names[$1 - 1]}")".
+	The series goes on top of "$(head -n 1 "$letter.${names[$1 - 1]}")",
+	and together with that onto what follows.
 
 	TEXT
 	cat <<-TEXT
@@ -132,18 +134,18 @@ base() {
 	base-commit: $PKG $VERSION.  The patches have full
 	blob ids for "git am -3".
 
-	base-tree: $(git -C "$TMP/clone" rev-parse 'base^{tree}')
+	base-tree: $(git -C "$TMP/clone" rev-parse "$2^{tree}")
 	TEXT
 }
 
-# Of the part with this index.
+# Of the part with this index, which goes on top of this commit.
 fill_letter() {
 	local line
 
 	while IFS= read -r line; do
 		case $line in
 		@testing@) testing ;;
-		@base@) base "$1" ;;
+		@base@) base "$1" "$2" ;;
 		@*@) die "a cover letter has an unknown mark $line" "use @testing@ or @base@" ;;
 		*) printf '%s\n' "$line" ;;
 		esac
@@ -156,7 +158,7 @@ mkdir "$TMP/new"
 from=base
 for i in "${!names[@]}"; do
 	find_recipients "$from..${ends[i]}"
-	fill_letter "$i" > "$TMP/letter"
+	fill_letter "$i" "$from" > "$TMP/letter"
 	git -C "$TMP/clone" branch -q -f part "${ends[i]}"
 	rm -rf "$TMP/part"
 	git -C "$TMP/clone" -c branch.part.description="$(< "$TMP/letter")" \

@@ -110,7 +110,7 @@ static void test_vm_create(struct test_vm *t, bool nested, bool nested_paging)
 		.vm_id		= HV_L2_VM_ID,
 	};
 	calls_from_l1 = !nested;
-	is_svm = !kvm_cpu_has(X86_FEATURE_VMX);
+	is_svm = !host_cpu_is_intel;
 }
 
 /* Run until the caller is done, or userspace gets the call. */
@@ -347,9 +347,11 @@ TEST_F(flush, after_restore)
 	save_restore(t);
 	assert_flushes_by_vp(t);
 
-	/* In place, and everything else stays. */
+	/* In place, and in the order of QEMU, which restores MSRs last. */
 	state = vcpu_save_state(t->vcpu);
+	vcpu_set_msr(t->vcpu, HV_X64_MSR_GUEST_OS_ID, 0);
 	vcpu_nested_state_set(t->vcpu, &state->nested);
+	vcpu_set_msr(t->vcpu, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
 	kvm_x86_state_cleanup(state);
 	assert_flushes_by_vp(t);
 }
@@ -405,6 +407,33 @@ TEST_F(flush, consent_of_moved_page)
 		apply_l1_config(t);
 		assert_flushes_in_l0(t);
 	}
+}
+
+static void gp_handler(struct ex_regs *regs)
+{
+	static bool wrmsr_failed;
+
+	if (wrmsr_failed)
+		GUEST_SYNC(GP_VECTOR);
+	wrmsr_failed = true;
+	regs->rip += 2;
+}
+
+/* A failed write to the MSR leaves the page out of reach: VMRUN can't succeed. */
+TEST_F(flush, page_out_of_reach)
+{
+	struct test_vm *t = &self->t;
+	struct ucall uc;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "SVM only, there is no eVMCS without the VP assist page");
+
+	vm_install_exception_handler(t->vm, GP_VECTOR, gp_handler);
+	assert_flushes_in_l0(t);
+	l1_config.pv_eoi = HV_PV_EOI_NOWHERE;
+	run_calls(t, 1, HVCALL_POST_MESSAGE, t->input_gpa, 0);
+	TEST_ASSERT_EQ(get_ucall(t->vcpu, &uc), UCALL_SYNC);
+	TEST_ASSERT_EQ(uc.args[1], GP_VECTOR);
 }
 
 /* What L1 lets L2 ask of L0 is Hyper-V's interface, whatever else there is. */
