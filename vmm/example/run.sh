@@ -22,7 +22,7 @@ load_base
 obj=$BUILD/example headers=$LINUX/o-selftests
 
 make_all() {
-	make -C "$LINUX" O="${headers##*/}" headers_install && mkdir -p "$obj" &&
+	make -C "$LINUX" O="${headers##*/}" -j"$(nproc)" headers_install && mkdir -p "$obj" &&
 	make -C "$TOP/vmm/example" O="$obj" HEADERS="$headers/usr/include" "$@"
 }
 
@@ -72,8 +72,7 @@ excerpts_are_verbatim() {
 		function check() {
 			sub(/\n+$/, "\n", piece)
 			if (piece != "" && !index("\n" text, "\n" piece)) {
-				print "not in relay-vmm.c, from line " first " of the guide:"
-				printf "%s", piece
+				print piece "line " first " of the guide: not in relay-vmm.c"
 				bad = 1
 			}
 			pieces += piece != ""
