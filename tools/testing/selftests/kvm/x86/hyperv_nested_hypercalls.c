@@ -13,6 +13,9 @@
 /* What L1 puts into L2's RAX when it gets L2's hypercall. */
 #define REFLECTED_RAX	0x4c31ULL
 
+/* Where L1 says that it runs, in place of 0 for a caller that is done. */
+#define STOPPED_IN_L1	1
+
 /* What userspace answers. */
 #define REPLY		0x1234567800000abcULL
 
@@ -27,7 +30,7 @@
 
 /* Shared with guest code. */
 static struct hv_l1_config l1_config;
-static bool calls_from_l1, is_svm;
+static bool calls_from_l1, is_svm, stop_in_l1;
 static struct {
 	u64 nr, control, input, output;
 } call;
@@ -63,6 +66,9 @@ static void l1_main(void *nested, struct hyperv_test_pages *hv)
 		seen.nr_reflected++;
 		guest_regs.rax = REFLECTED_RAX;
 		hv_l1_set_rip(&l1, hv_l1_get_rip(&l1) + HYPERCALL_INSN_SIZE);
+
+		if (READ_ONCE(stop_in_l1))
+			GUEST_SYNC(STOPPED_IN_L1);
 
 		if (memcmp(&config, &l1_config, sizeof(config))) {
 			config = l1_config;
@@ -124,6 +130,7 @@ static void run_calls(struct test_vm *t, u64 nr, u64 control, u64 input, u64 out
 	sync_global_to_guest(t->vm, l1_config);
 	sync_global_to_guest(t->vm, calls_from_l1);
 	sync_global_to_guest(t->vm, is_svm);
+	sync_global_to_guest(t->vm, stop_in_l1);
 	sync_global_to_guest(t->vm, call);
 	sync_global_to_guest(t->vm, seen);
 	vcpu_run(t->vcpu);
@@ -354,6 +361,31 @@ TEST_F(flush, after_restore)
 	vcpu_set_msr(t->vcpu, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
 	kvm_x86_state_cleanup(state);
 	assert_flushes_by_vp(t);
+}
+
+/* E.g. a VM that is moved on before it has run: L1's eVMCS must stay what it was. */
+TEST_F(flush, saved_again_before_run)
+{
+	struct test_vm *t = &self->t;
+	struct ucall uc;
+
+	if (!kvm_cpu_has(X86_FEATURE_VMX))
+		SKIP(return, "VMX only, KVM has no VMCB of L1's to write to");
+
+	assert_flushes_in_l0(t);
+	stop_in_l1 = true;
+	run_calls(t, 1, HVCALL_POST_MESSAGE, t->input_gpa, 0);
+	TEST_ASSERT_EQ(get_ucall(t->vcpu, &uc), UCALL_SYNC);
+	TEST_ASSERT_EQ(uc.args[1], STOPPED_IN_L1);
+
+	save_restore(t);
+	save_restore(t);
+	stop_in_l1 = false;
+	sync_global_to_guest(t->vm, stop_in_l1);
+	vcpu_run(t->vcpu);
+	assert_done(t);
+	TEST_ASSERT_EQ(seen.rax, REFLECTED_RAX);
+	assert_flushes_in_l0(t);
 }
 
 /* The guest OS ID that enables Hyper-V may come later than the VMRUN. */
