@@ -11,6 +11,9 @@ include $(firstword $(wildcard Makefile.kvm Makefile))
 
 vpath %.c $(OUTSIDE)
 
+# What the selftests have on an older base, in series/BASE/files.
+compat := $(addprefix -include ,$(notdir $(wildcard include/*/hyperv_nested_compat.h)))
+
 $(OUTPUT)/outside/%: %.c $(LIBKVM_OBJS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) $< $(LIBKVM_OBJS) $(LDLIBS) -o $@
+	$(CC) $(CFLAGS) $(compat) $(CPPFLAGS) $(LDFLAGS) $< $(LIBKVM_OBJS) $(LDLIBS) -o $@
