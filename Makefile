@@ -137,6 +137,14 @@ deb: tree ## build a Debian package of KVM's modules with the relay, for DKMS
 test-deb: deb ## install, boot and remove it with Debian's own kernel, on both vendors
 	@dkms/test.sh
 
+.PHONY: test-host
+test-host: tree ## run the tests, the fuzzer and the bench on this machine's own KVM, and write a report
+	@host/test-host.sh
+
+.PHONY: host-deb
+host-deb: tree ## build a Debian package of that, to run it on other hosts
+	@host/deb.sh
+
 .PHONY: qemu
 qemu: ## build QEMU with the relay as a property of its own
 	@vmm/qemu/build.sh

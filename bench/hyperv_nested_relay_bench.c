@@ -496,8 +496,12 @@ static void scale_run_to_sync(struct kvm_vcpu *vcpu)
 static void *scale_thread(void *arg)
 {
 	struct scale_vcpu *v = arg;
+	cpu_set_t cpu;
 
-	pin_self_to_cpu(v->cpu);
+	/* The library's function for it has another name on older kernels. */
+	CPU_ZERO(&cpu);
+	CPU_SET(v->cpu, &cpu);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(cpu), &cpu), "sched_setaffinity() failed");
 
 	/* As ever, the first time is to fault everything in. */
 	scale_run_to_sync(v->vcpu);

@@ -6,8 +6,9 @@
 # STEPS: the name of each step, one per line: a step that was never reached fails. One
 # named kunit:SUITE has the results of that suite, as debugfs has them.
 # ENVIRON: NONCE, NAME (of the boot, prefix of every test), BOOT (why the boot failed, or
-# empty), EXPECT (any; pass: no step may skip as a whole; skip: each step must; fail: each
-# case of each step must, unless it skips).
+# empty, or SKIP and why nobody knows), WHAT (what that result is called), EXPECT (any; pass:
+# no step may skip as a whole; skip: each step must; fail: each case of each step must, unless
+# it skips).
 # VERDICTS: file that gets "NAME<tab>verdict" for each step.
 
 function clean(text)
@@ -118,7 +119,8 @@ function own_failure(step)
 
 function report(good, name, comment)
 {
-	print (good ? "ok " : "not ok ") ++number " " name (comment == "" ? "" : " # " comment)
+	number++
+	print (good ? "ok " : "not ok ") number " " name (comment == "" ? "" : " # " comment)
 }
 
 function report_step(step,  name, why, skip, verdict, i)
@@ -126,7 +128,8 @@ function report_step(step,  name, why, skip, verdict, i)
 	name = NAME "/" step
 	why = own_failure(step)
 	if (why != "" && tap[step]) {
-		cases[step] = cases[step] "  not ok " ++ncases[step] " " step \
+		ncases[step]++
+		cases[step] = cases[step] "  not ok " ncases[step] " " step \
 			": the program itself # " clean(why) "\n"
 		failed[step]++
 	}
@@ -163,6 +166,7 @@ BEGIN {
 	NONCE = ENVIRON["NONCE"]
 	NAME = ENVIRON["NAME"]
 	BOOT = ENVIRON["BOOT"]
+	WHAT = ENVIRON["WHAT"] == "" ? "boot: no splat" : ENVIRON["WHAT"]
 	EXPECT = ENVIRON["EXPECT"]
 	VERDICTS = ENVIRON["VERDICTS"]
 }
@@ -220,7 +224,7 @@ END {
 	print "KTAP version 1"
 	print "1.." steps + 1
 	printf "%s", facts
-	report(BOOT == "", NAME " boot: no splat", clean(BOOT))
+	report(BOOT == "" || BOOT ~ /^SKIP /, NAME " " WHAT, clean(BOOT))
 	for (i = 1; i <= steps; i++) {
 		step = names[i]
 		if (reason[step] == "")
