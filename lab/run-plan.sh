@@ -14,6 +14,7 @@ usage() {
 		Runs the jobs of lab/plan that are in GROUP (and whose name matches JOB-GLOB):
 		  test    everything, on the lab's kernel
 		  quick   the relay's own tests on one host of each vendor, and the harness
+		  host    what is for real hosts, on an emulated Intel host, which takes long
 		  debug   the same tests on a kernel with KASAN, lockdep and the like
 		  kcsan   the relay's selftests on a kernel that looks for data races
 		  i386    the KUnit tests on a 32-bit kernel
@@ -322,8 +323,8 @@ test)
 	*) die "no tests for CONFIG='$CONFIG'" "use CONFIG= one of: lab debug i386 kcsan" ;;
 	esac
 	;;
-quick | debug | i386 | kcsan | gcov | run | fuzz | e2e | qemu) ;;
-*) die "no group '$group'" "give test, quick, debug, i386, kcsan, gcov, run, fuzz, e2e or qemu; see lab/run-plan.sh --help" ;;
+quick | host | debug | i386 | kcsan | gcov | run | fuzz | e2e | qemu) ;;
+*) die "no group '$group'" "give test, quick, host, debug, i386, kcsan, gcov, run, fuzz, e2e or qemu; see lab/run-plan.sh --help" ;;
 esac
 max=${JOBS:-2} out=$BUILD/$group
 declare -A plan sets tests left_out
