@@ -4,11 +4,14 @@
 # mutate.sh [--by kunit|selftest|fuzz] [GLOB]
 #
 # Put the faults of check/mutations whose name matches GLOB into the kernel, one
-# at a time, and run the relay's KUnit tests (the default), its selftest, or the
-# short run of its fuzzer with the faults that are the selftest's, on both
-# vendors' hosts.  Prints which cases notice, fails if a fault goes unnoticed.
-# Works in build/<base>/mutant; a fault takes 15 seconds with KUnit, about a
-# minute with the others.
+# at a time, and run the relay's KUnit tests (the default), its selftests, or the
+# short run of its fuzzer with the faults that are the selftests'. Those run on the
+# AMD host and, if nothing there notices, on the Intel one; a fault in a vendor's
+# code on that vendor's alone. HOST= is a glob for these hosts, amd-steady and
+# intel.  Prints which case is the first to notice; fails if a fault goes unnoticed.
+#
+# Builds in build/<base>/mutant, one kernel at a time, while JOBS faults (2) are
+# being looked for.
 
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$TOP/lab/results.sh"
@@ -16,21 +19,28 @@
 by=kunit
 options 1 "by:" "$@"
 case $by in
-kunit|selftest) column=$by tests="hyperv_nested_hypercalls hyperv_nested_relay_test hyperv_nested_relay_stress_test" ;;
-fuzz) column=selftest tests=hyperv_nested_relay_fuzz ;;
+kunit) column=kunit tests='' all_hosts=(kunit) ;;
+selftest) tests="hyperv_nested_relay_test hyperv_nested_hypercalls hyperv_nested_relay_stress_test" ;;
+fuzz) tests=hyperv_nested_relay_fuzz ;;
 *) die "no tests '$by'" "use BY= or --by kunit, selftest or fuzz" ;;
 esac
+# amd-steady: what QEMU's threads do to several vCPUs must not count as noticed.
+[[ ! $tests ]] || column=selftest all_hosts=(amd-steady intel)
 glob=${args[0]:-*}
+for host in "${all_hosts[@]}"; do
+	# shellcheck disable=SC2053
+	[[ $tests && $host != ${HOST:-*} ]] || hosts+=("$host")
+done
+[[ ${hosts-} ]] || die "no host of ${all_hosts[*]} matches '$HOST'" "use HOST= one of these"
 
 need git perl flock
 load_base
 [[ -d $LINUX ]] || die "there is no build/$BASE/linux" "run: make tree"
 # shellcheck disable=SC2086 # words
-[[ $by == kunit ]] || "$TOP/scripts/selftests.sh" $tests
+[[ ! $tests ]] || "$TOP/scripts/selftests.sh" $tests
 
 src=$BUILD/mutant
 out=$BUILD/mutate/$by
-kernel=$BUILD/lab/mutant-lab/bzImage
 
 mkdir -p "$BUILD/mutate"
 exec 8> "$BUILD/mutate/.lock"
@@ -40,105 +50,118 @@ restore() {
 	git -C "$src" checkout -q -f --detach series
 }
 trap restore EXIT
-restore
 
-# The first three of the names.
-some() {
-	awk 'NR <= 3 { printf "%s%s", (NR > 1 ? " " : ""), $0 }
-	     END { if (NR > 3) printf " and %d more", NR - 3 }'
+declare -A file expr
+
+# build NAME: the kernel with this fault. 1: it changes nothing.
+build() {
+	local dir=$out/$1
+
+	restore
+	if [[ ${file[$1]-} ]]; then
+		perl -0pi -e "${expr[$1]}" "$src/arch/x86/kvm/${file[$1]}"
+		! git -C "$src" diff --quiet || return 1
+		git -C "$src" diff > "$dir/diff"
+	fi
+	if [[ $tests ]]; then
+		"$TOP/scripts/kernel.sh" --source mutant > "$dir/build.log" 2>&1 &&
+		cp "$BUILD/lab/mutant-lab/bzImage" "$dir/"
+	else
+		"$TOP/lab/kunit.sh" --source mutant --out "$dir" --build > "$dir/errors" 2>&1 &&
+		cp "$src/o-kunit/arch/x86/boot/bzImage" "$dir/"
+	fi || return 2
 }
 
-# Case names that failed, or why the boot did.
-noticed() {
-	local ktap=$1 cases
-
-	cases=$(failed_cases "$ktap" | some)
-	say "${cases:-$(failed_tests "$ktap" | sed -n 1p)}"
+# runs_on NAME HOST: could it be noticed there?
+runs_on() {
+	case ${file[$1]-}:$2 in
+	svm/*:intel | vmx/*:amd*) return 1 ;;
+	esac
 }
 
-# amd is amd-steady: what QEMU's threads do to several vCPUs must not count as noticed.
-boot() {
-	"$TOP/lab/boot.sh" --host "${1/%amd/amd-steady}" --kernel "$kernel" --tests "$tests" \
-		--timeout 480 --test-timeout 120 --out "$out/$name/$1" > "$out/$name/$1.log" 2>&1 || true
-	[[ -f $out/$name/$1/results.ktap ]]
+# The case on HOST that notices NAME, or what became of the boot; nothing, if all passed.
+notices() {
+	local dir=$out/$1 host=$2 ktap=$out/$1/$2/results.ktap why
+
+	if [[ $tests ]]; then
+		! "$TOP/lab/boot.sh" --host "$host" --kernel "$dir/bzImage" --tests "$tests" --until-failure \
+			--timeout 600 --test-timeout 120 --out "$dir/$host" > "$dir/$host.log" 2>&1 || return 0
+	else
+		! "$TOP/lab/kunit.sh" --kernel "$dir/bzImage" --out "$dir/$host" > "$dir/$host.log" 2>&1 || return 0
+	fi
+	if [[ ! -f $ktap ]]; then
+		say "the boot: $(tail -n 1 "$dir/$host.log")"
+	else
+		why=$(failed_cases "$ktap")
+		[[ $why ]] || why=$(failed_tests "$ktap" | sed -n 1p)
+		awk 'NR <= 3 { printf "%s%s", (NR > 1 ? " " : ""), $0 }
+		     END { if (NR > 3) printf " and %d more", NR - 3 }' <<< "$why"
+	fi
 }
 
-try_selftest() {
-	local amd intel
+# try NAME [HOST...]: its outcome, in a word, goes to $out/NAME/outcome.
+try() {
+	local name=$1 host why status=0
+	local -a on=("${@:2}")
 
-	"$TOP/scripts/kernel.sh" --source mutant > "$out/$name/build.log" 2>&1 ||
-		die "mutation $name does not build" "see ${out#"$TOP"/}/$name/build.log"
-
-	# Neither may be left running.
-	boot intel &
-	amd=ok
-	boot amd || amd=
-	wait $! || die "mutation $name: no result from intel" "see ${out#"$TOP"/}/$name/intel.log"
-	[[ $amd ]] || die "mutation $name: no result from amd" "see ${out#"$TOP"/}/$name/amd.log"
-
-	amd=$(noticed "$out/$name/amd/results.ktap")
-	intel=$(noticed "$out/$name/intel/results.ktap")
-	[[ ! $amd$intel ]] ||
-		notices=$(printf '\n    amd:   %s\n    intel: %s' "${amd:--}" "${intel:--}")
-}
-
-try_fuzz() {
-	try_selftest
-}
-
-# The same for the cases of the KUnit suite, or the splat that ended it.
-try_kunit() {
-	local log=$out/$name/kunit.log console=$out/$name/console.log
-
-	! "$TOP/lab/kunit.sh" --source mutant --out "$out/$name" \
-		> "$out/$name/log" 2> "$out/$name/errors" || return 0
-	[[ -f $console ]] ||
-		die "mutation $name does not build" "see ${out#"$TOP"/}/$name/build.log"
-
-	notices=$(tr -d '\r\0' < "$console" |
-		sed -nE 's/^ {4}not ok [0-9]+ ([a-z0-9_]+).*/\1/p' | some)
-	[[ $notices ]] || notices=$(sed -n 's/^splat: //p' "$out/$name/log")
-	[[ $notices || -f $log ]] || notices="the boot: $(tail -n 1 "$out/$name/errors")"
-	notices=${notices:-$(tail -n 1 "$out/$name/log")}
-}
-
-# What notices nothing must be told from what always fails.
-try_nothing() {
-	name=none
+	((${#on[@]})) || on=("${hosts[@]}")
+	exec 7> "$BUILD/mutate/.tree"
+	flock 7
+	rm -rf "${out:?}/$name"
 	mkdir -p "$out/$name"
-	notices=
-	"try_$by"
-	[[ ! $notices ]] || die "the tests fail without any mutation: $notices" "see ${out#"$TOP"/}/none"
+	build "$name" || status=$?
+	exec 7>&-
+	echo survived > "$out/$name/outcome"
+	case $status in
+	1) why="it changes nothing in ${file[$name]}; adapt its expression in check/mutations" ;;
+	2) why="it does not build; see ${out#"$TOP"/}/$name" ;;
+	esac
+	if ((status)); then
+		echo broken > "$out/$name/outcome"
+		printf '%-26s BROKEN   %s\n' "$name" "$why"
+		return
+	fi
+	for host in "${on[@]}"; do
+		runs_on "$name" "$host" || continue
+		why=$(notices "$name" "$host")
+		[[ $why ]] || continue
+		echo noticed > "$out/$name/outcome"
+		printf '%-26s noticed  %s: %s\n' "$name" "$host" "$why"
+		break
+	done
+	[[ $(< "$out/$name/outcome") != survived ]] || printf '%-26s SURVIVED\n' "$name"
+	rm "$out/$name/bzImage"
 }
 
-start=$SECONDS
-killed=0
-survived=()
-while read -r name who file expr; do
+# No fault at all, on each host: what notices that must be told from what always fails.
+try_nothing() {
+	local host
+
+	for host in "${hosts[@]}"; do
+		try none "$host" > "$BUILD/mutate/none"
+		[[ $(< "$out/none/outcome") == survived ]] ||
+			die "the tests fail without any mutation: $(< "$BUILD/mutate/none")" "see ${out#"$TOP"/}/none"
+	done
+}
+
+names=()
+while read -r name who path perl; do
 	[[ $name && $name != '#'* && ($who == "$column" || $who == both) ]] || continue
 	# shellcheck disable=SC2053
 	[[ $name == $glob ]] || continue
-
-	restore
-	((killed + ${#survived[@]})) || (try_nothing)
-	perl -0pi -e "$expr" "$src/arch/x86/kvm/$file"
-	! git -C "$src" diff --quiet ||
-		die "mutation $name changes nothing in $file" "adapt its expression in check/mutations"
-
-	rm -rf "${out:?}/$name"
-	mkdir -p "$out/$name"
-	git -C "$src" diff > "$out/$name/diff"
-	notices=
-	"try_$by"
-	if [[ $notices ]]; then
-		killed=$((killed + 1))
-		printf '%-26s noticed  %s\n' "$name" "$notices"
-	else
-		survived+=("$name")
-		printf '%-26s SURVIVED\n' "$name"
-	fi
+	file[$name]=$path expr[$name]=$perl
+	for host in "${hosts[@]}"; do
+		! runs_on "$name" "$host" || { names+=("$name"); break; }
+	done
 done < "$TOP/check/mutations"
+((${#names[@]})) || die "no mutation matches '$glob'" "see check/mutations"
 
-((killed + ${#survived[@]})) || die "no mutation matches '$glob'" "see check/mutations"
-say "$killed noticed, ${#survived[@]} survived${survived[*]:+: ${survived[*]}} ($((SECONDS - start)) s)"
+start=$SECONDS
+try_nothing
+pool "${JOBS:-2}" try "${names[@]}"
+survived=() noticed=0
+for name in "${names[@]}"; do
+	[[ $(cat "$out/$name/outcome" 2>/dev/null) == noticed ]] && ((noticed += 1)) || survived+=("$name")
+done
+say "$noticed noticed, ${#survived[@]} survived${survived[*]:+: ${survived[*]}} ($((SECONDS - start)) s)"
 ((${#survived[@]} == 0))

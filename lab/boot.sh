@@ -26,6 +26,7 @@ usage() {
 		                      relay's tracepoint is enabled; trace:show, what was traced;
 		                      gcov, the counters of a kernel that has them
 		  --test-args "ARG..." arguments of these programs
+		  --until-failure     the first case that fails ends the boot
 		  --manifest FILE     or: steps to run, in the format described in lab/init.c
 		  --bindir DIR        where the test programs are [build/$BASE/lab/selftests]
 		  --root DIR          what else there is in the host's root directory
@@ -79,6 +80,7 @@ tolerated_splats() {
 make_manifest() {
 	local name
 
+	[ -z "$until_failure" ] || echo "until-failure until-failure"
 	if [ -n "$manifest" ]; then
 		cat -- "$manifest"
 		return
@@ -174,9 +176,9 @@ check_boot() {
 }
 
 relay_event=/sys/kernel/tracing/events/kvm/kvm_hv_nested_relay
-host='' kernel='' out='' tests='' test_args='' manifest='' name='' expect=any append=''
+host='' kernel='' out='' tests='' test_args='' until_failure='' manifest='' name='' expect=any append=''
 allow=$TOP/lab/splats.allow smp='' mem=1024 timeout='' test_timeout='' slowdown=1 bindir=$BUILD/lab/selftests root=''
-options 0 "host: kernel: out: tests: test-args: manifest: bindir: root: name: expect: allow: append: smp: mem: timeout: \
+options 0 "host: kernel: out: tests: test-args: until-failure manifest: bindir: root: name: expect: allow: append: smp: mem: timeout: \
 	test-timeout: slowdown:" "$@"
 
 [[ -n $host && -e $TOP/lab/hosts/$host.sh ]] || die "no host '$host'" "--host takes one of: $(list_hosts)"

@@ -11,6 +11,8 @@
  *	gcov STEP				report the counters of a kernel with gcov
  *	insmod STEP FILE [PARAMETER...]		load a module of /lab/tests
  *	rmmod STEP NAME				unload one
+ *	until-failure STEP			from here on, a line of a test that begins
+ *						with "not ok" ends the test and the boot
  *
  * Result channel, one record per line:
  *
@@ -57,6 +59,7 @@
 
 static FILE *result;
 static char nonce[65];
+static bool until_failure, failed;
 
 struct output {
 	const char *step;
@@ -191,6 +194,8 @@ static void flush_line(struct output *out)
 		return;
 	fprintf(result, "o %s %.*s\n", out->step, (int)out->len, out->line);
 	fflush(result);
+	if (until_failure && out->len >= 6 && !memcmp(out->line, "not ok", 6))
+		failed = true;
 	out->len = 0;
 }
 
@@ -288,7 +293,7 @@ static void run_test(const char *step, int limit, char **argv)
 		{ .fd = pidfd, .events = POLLIN },
 	};
 
-	while (!(fds[1].revents & POLLIN)) {
+	while (!(fds[1].revents & POLLIN) && !failed) {
 		double left = start + limit - now();
 
 		if (left <= 0) {
@@ -300,7 +305,7 @@ static void run_test(const char *step, int limit, char **argv)
 		if (fds[0].revents && !read_output(&out, pipefd[0]))
 			fds[0].fd = -1;
 	}
-	if (timeout) {
+	if (timeout || failed) {
 		double deadline = now() + KILL_SECONDS;
 
 		kill(-pid, SIGKILL);
@@ -446,6 +451,12 @@ static void unload_module(const char *step, const char *name)
 	end_of_file_step(step, good, name, start);
 }
 
+static void stop_at_failure(const char *step)
+{
+	until_failure = true;
+	report("end %s exit 0 0.00", step);
+}
+
 static void run_step(char *line)
 {
 	char *argv[MAX_ARGS + 1] = { NULL }, *step, **args;
@@ -472,6 +483,8 @@ static void run_step(char *line)
 		load_module(step, args);
 	else if (nr_args == 1 && !strcmp(argv[0], "rmmod"))
 		unload_module(step, args[0]);
+	else if (nr_args == 0 && !strcmp(argv[0], "until-failure"))
+		stop_at_failure(step);
 	else
 		report("end %s error not a manifest line", step);
 }
@@ -485,7 +498,7 @@ static int run_manifest(void)
 
 	if (!f || chdir("/lab/tests"))
 		fatal("/lab/manifest");
-	while (getline(&line, &size, f) > 0) {
+	while (!failed && getline(&line, &size, f) > 0) {
 		line[strcspn(line, "#\n")] = '\0';
 		if (line[strspn(line, " \t")]) {
 			run_step(line);
