@@ -85,6 +85,12 @@ check_programs() {
 	result "a missing program is a failure" has '^not ok 11 tests/missing # no-such-program: No such file'
 	result "failed tests give an exit status" [ "$status" -eq 1 ]
 
+	manifest "10 failed-case
+10 pass"
+	boot cut --until-failure --manifest "$work/manifest"
+	result "with --until-failure, a failed case ends its test" has '^not ok 3 cut/failed-case # killed by signal 9$'
+	result "and the boot" has '^not ok 4 cut/pass # never reached'
+
 	manifest "60 panic
 10 pass"
 	boot panic --manifest "$work/manifest" --mem 256
@@ -129,6 +135,13 @@ check_programs() {
 	result "what follows a tolerated splat is still seen" \
 		[ "$(splats "$known"$'\n'"$new"$'\nCall Trace:')" = $'WARNING: new\nCall Trace:' ]
 	result "a tolerated splat that never ends is not tolerated" [ -n "$(splats "${known%"$end"}")" ]
+
+	race=$'BUG: KCSAN: data-race in a / b\nwrite to 0x1 of 8 bytes by task 1 on cpu 0:\n a+0x1/0x2\nread to 0x1 of 8 bytes by'
+	done=$'on cpu 1:\n b+0x1/0x2\nReported by Kernel Concurrency Sanitizer on:'
+	result "a data race of two tasks is a splat" [ "$(splats "$race task 2 $done")" = "${race%%$'\n'*}" ]
+	result "so is one with an interrupt" [ -n "$(splats "$race interrupt $done")" ]
+	result "and one of which half is there" [ -n "$(splats "$race")" ]
+	result "what one task does twice is none" [ -z "$(splats "$race task 1 $done")" ]
 
 	# What the kernel's checks print first; the debug kernel shows some of them for real.
 	while IFS= read -r line; do

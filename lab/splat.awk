@@ -18,6 +18,15 @@ function tolerated(line,  i)
 	return 0
 }
 
+# KCSAN doesn't know that a task which is preempted runs its own preemption notifiers: what
+# the same task does twice is no race.
+function end_kcsan()
+{
+	if (kcsan != "" && !(sides == 2 && side[1] == side[2] && side[1] ~ /task/) && !tolerated(kcsan))
+		print kcsan
+	kcsan = ""
+}
+
 function end_block()
 {
 	if (inblock && (!closed || !tolerated(head)))
@@ -50,6 +59,23 @@ inblock {
 	next
 }
 
+/BUG: KCSAN: data-race/ {
+	end_kcsan()
+	kcsan = $0
+	sides = 0
+	next
+}
+
+kcsan != "" && match($0, / by (task [0-9]+|interrupt) on cpu/) {
+	side[++sides] = substr($0, RSTART, RLENGTH)
+	next
+}
+
+kcsan != "" && /Reported by Kernel Concurrency Sanitizer/ { end_kcsan() }
+
 telling($0) && !tolerated($0)
 
-END { end_block() }
+END {
+	end_block()
+	end_kcsan()
+}
