@@ -3,17 +3,21 @@
 #
 # test.sh [install|boot]
 #
-# Test the package of "make deb" with Debian's own kernel.
+# Test the packages of "make deb" with Debian's own kernel.
 #
-#   install  in a copy of this machine's root, which nothing gets out of (an overlay
-#            in a mount namespace): what the package refuses, its build by DKMS
-#            against Debian's headers, and its removal
-#   boot     Debian's kernel in the emulated hosts: the selftests on the modules so
-#            built, then on the kernel's own, where they must skip; and the
-#            end-to-end run on the former
+#   install  in a copy of a root, which nothing gets out of (an overlay in a mount
+#            namespace): the life of the packages, from what they refuse over the build by
+#            DKMS against Debian's headers, upgrades of the package and of the kernel, to
+#            the removal. For a kernel of Debian 12, it is this machine's root; for one of
+#            Debian 13, one that mmdebstrap makes and that stays in the cache
+#   boot     Debian's kernel in the emulated hosts: the tool, and KVM reloaded and rolled
+#            back; the selftests on the modules so built, then on the kernel's own, where
+#            they must skip; and the end-to-end run on the former
 #
-# Both, if there is no argument.  build/<base>/test-deb/ gets results.ktap.
+# Both, if there is no argument.  build/<base>/test-deb/ gets results.ktap.  KERNEL= is that
+# of deb.sh, if it is a version.
 
+. "$(dirname "$0")/../scripts/user.sh"
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$(dirname "$0")/../scripts/apt.sh"
 . "$TOP/lab/results.sh"
@@ -25,42 +29,92 @@ install|boot|all) ;;
 *) die "test-deb.sh: unknown argument $what" "use install, boot or nothing" ;;
 esac
 
-need unshare chroot depmod modinfo xz dpkg-deb
+need unshare chroot depmod modinfo xz dpkg-deb lintian busybox perl
 load_base
+if [[ ${KERNEL:-} ]] && ! pick_version "$KERNEL"; then
+	die "KERNEL=$KERNEL isn't pinned in series/$BASE/base" "use one of: $(pins | cut -d ' ' -f 1 | paste -sd ' ')"
+fi
 upstream=${VERSION%%-*}
-kernel=$upstream+deb12-cloud-amd64
+# What the host is upgraded to is another kernel of the same release.
+case $VERSION in
+*~deb12u*) release=12 suite=bookworm lower=/ other=6.1.0-*-cloud-amd64 others='linux-*6.1[._-]*.deb' ;;
+*) release=13 suite=trixie lower=$CACHE/root-trixie other=6.12.107+deb13-cloud-amd64 others='linux-*6.12.107*.deb' ;;
+esac
+kernel=$upstream+deb$release-cloud-amd64
 version=$upstream+relay$DEB_RELEASE
-package=kvm-hyperv-nested-relay-dkms
-deb=$BUILD/deb/${package}_${version}_amd64.deb
+next=$((DEB_RELEASE + 1))
+name=kvm-hyperv-nested-relay
+package=$name-$upstream-dkms
+packages=$BUILD/deb
+deb=${package}_${DEB_RELEASE}_amd64.deb
+tool=${name}_${DEB_RELEASE}_amd64.deb
 debs=$CACHE/debs-$VERSION
 out=$BUILD/test-deb
+[[ $VERSION == "$(pins | sed -n '1s/ .*//p')" ]] || out=$out-$upstream
 bin=$out/bin
 modules=usr/lib/modules/$kernel
-[[ -f $deb ]] || die "there is no ${deb#"$TOP"/}" "run: make deb BASE=$BASE"
+[[ -f $packages/$deb ]] || die "there is no ${packages#"$TOP"/}/$deb" "run: make deb BASE=$BASE"
 
-# Debian's kernel, its headers and DKMS, as apt verified them when it got them.
+# A Debian 13 with DKMS.
+make_root() {
+	local uri
+
+	[[ ! -d $lower ]] || return 0
+	need mmdebstrap
+	say "test-deb: making a root of Debian's $suite"
+	rm -rf "$lower.new"
+	uri=$(mirrors "$suite" | head -n 1)
+	logged "$CACHE/mmdebstrap.log" mmdebstrap --mode=root --variant=apt --dpkgopt=force-unsafe-io \
+		--keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+		--include=dkms,kmod,initramfs-tools,linux-base,ccache,pahole,libelf-dev,zstd,xz-utils \
+		"$suite" "$lower.new" "deb $uri $suite main" ||
+		die "mmdebstrap can't make a root of Debian's $suite" "see $CACHE/mmdebstrap.log"
+	mv "$lower.new" "$lower"
+}
+
+# get PACKAGE...: with what they need and the root has not.
+get() {
+	private_apt apt-get -o Dir::State::status="$lower/var/lib/dpkg/status" -o Dir::Cache::archives="$APT/debs" \
+		-o Debug::NoLocking=1 -y --no-install-recommends --download-only install "$@" ||
+		die "$* are not to be had (see above)" "run it again, or pin another version"
+}
+
+# Debian's kernels, their headers, DKMS and what makes an initramfs, as apt verified them when it
+# got them.
 fetch() {
-	local -a kernel_debs=("linux-image-$kernel" "linux-headers-$kernel" \
-			      "linux-headers-$upstream+deb12-common" "linux-kbuild-$upstream+deb12")
+	local sources
 
 	if [[ -f $debs/SHA256SUMS ]] && (cd "$debs" && sha256sum --status -c SHA256SUMS); then
 		return
 	fi
 	private_dir
-	mkdir -p "$APT/debs"
-	say "test-deb: downloading Debian's kernel $kernel, its headers, and DKMS"
-	find_suite deb "$SUITE" "linux-image-$kernel"
-	(cd "$APT/debs" && private_apt apt-get download "${kernel_debs[@]/%/=$VERSION}") ||
-		die "Debian's kernel $VERSION is not to be had (see above)" "run it again, or pin a newer base"
-	find_suite deb bookworm dkms
-	(cd "$APT/debs" && private_apt apt-get download dkms) ||
-		die "DKMS is not to be had (see above)" "run it again"
+	make_root
+	mkdir -p "$APT/debs/partial"
+	say "test-deb: downloading Debian's kernel $kernel, another one, their headers, and DKMS"
+	find_suite deb "$suite" dkms
+	if ((release == 12)); then
+		other=$(private_apt apt-cache pkgnames linux-image-6.1.0- | grep -E -- '-[0-9]+-cloud-amd64$' | sort -V | tail -n 1)
+		other=${other#linux-image-}
+		get dkms initramfs-tools linux-base linux-{image,headers}-"$other"
+		find_suite deb "$SUITE" "linux-image-$kernel"
+		(cd "$APT/debs" && private_apt apt-get download linux-{image,headers}-"$kernel=$VERSION" \
+			linux-headers-"$upstream+deb12-common=$VERSION" linux-kbuild-"$upstream+deb12=$VERSION") ||
+			die "Debian's kernel $VERSION is not to be had (see above)" "run it again, or pin a newer base"
+	else
+		sources=$(< "$APT/sources.list")
+		find_suite deb "$SUITE" "linux-image-$kernel"
+		say "$sources" >> "$APT/sources.list"
+		private_apt apt-get update || die "$suite is not to be had (see above)" "run it again"
+		get linux-{image,headers}-{"$other","$kernel"}
+	fi
+	rm -rf "$APT/debs"/{partial,lock}
 	(cd "$APT/debs" && sha256sum -- *.deb > SHA256SUMS)
 	rm -rf "$debs"
 	mv "$APT/debs" "$debs"
 }
 
-# root COMMAND...: run it in the copy. /sys is empty there; /proc is, too, with PROC=.
+# root COMMAND...: run it in the copy. /sys is empty there; /proc is, too, with PROC=. With VM=1,
+# a process there has a VM, as /proc shows it.
 # shellcheck disable=SC2016
 root() {
 	local -a enter=(unshare -m)
@@ -68,34 +122,69 @@ root() {
 	((!EUID)) || enter=(unshare -rm)
 	"${enter[@]}" bash -c '
 		set -e
-		root=$1 proc=$2
-		shift 2
-		mount -t overlay -o "lowerdir=/,upperdir=$root.upper,workdir=$root.work" overlay "$root"
+		root=$1 proc=$2 vm=$3 ccache=$4 lower=$5
+		shift 5
+		mount -t overlay -o "lowerdir=$lower,upperdir=$root.upper,workdir=$root.work" overlay "$root"
 		mount --rbind /dev "$root/dev"
 		[[ ! $proc ]] || mount --rbind /proc "$root/proc"
-		exec chroot "$root" env -i PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
-			LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"' root "$out/root" "${PROC-1}" "$@"
+		mkdir -p "$root/ccache"
+		mount --bind "$ccache" "$root/ccache"
+		if [[ $vm ]]; then
+			sleep 1000 &
+			pid=$!
+			trap "kill $pid" EXIT
+			mkdir -p "$root/tmp/vm/fd"
+			ln -sf anon_inode:kvm-vm "$root/tmp/vm/fd/9"
+			echo qemu-system-x86 > "$root/tmp/vm/comm"
+			mount --bind "$root/tmp/vm" "$root/proc/$pid"
+		fi
+		chroot "$root" env -i PATH=/usr/local/sbin:/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin \
+			LC_ALL=C DEBIAN_FRONTEND=noninteractive CCACHE_DIR=/ccache CCACHE_NOHASHDIR=1 \
+			CCACHE_COMPILERCHECK=content "$@"' root "$out/root" "${PROC-1}" "${VM-}" "$CCACHE_DIR" "$lower" "$@"
+}
+
+# Those of $debs whose names match, to dpkg in the copy: the packages' hooks run.
+install_debs() {
+	local -a files
+
+	mapfile -t files < <(cd "$debs" && printf '/tmp/debs/%s\n' "$@")
+	root dpkg -i "${files[@]}"
+}
+
+# says WORDS COMMAND...: it succeeds, and says so.
+says() {
+	local words=$1
+
+	shift
+	"$@" > "$out/said" 2>&1 || { cat "$out/said"; return 1; }
+	cat "$out/said"
+	grep -qF -- "$words" "$out/said"
+}
+
+# fails WORDS COMMAND...: it doesn't succeed, and says why.
+fails() {
+	local words=$1
+
+	shift
+	! "$@" > "$out/said" 2>&1 || { cat "$out/said"; return 1; }
+	cat "$out/said"
+	grep -qF -- "$words" "$out/said"
 }
 
 # refused WORDS: one line of the package's, with these words, and nothing installed.
 refused() {
 	local words=$1 log=$out/refusal
 
-	! PROC='' root dpkg -i "/tmp/${deb##*/}" > "$log" 2>&1 || return
+	! PROC='' root dpkg -i "/tmp/$deb" > "$log" 2>&1 || { cat "$log"; return 1; }
 	cat "$log"
 	[[ $(grep -c '^kvm-hyperv-nested-relay: .*; ' "$log") == 1 ]] &&
-	grep -q "^kvm-hyperv-nested-relay: .*$words.*; " "$log" &&
-	[[ ! -e $out/root.upper/usr/sbin/kvm-hyperv-nested-relay ]]
+	grep -q "^kvm-hyperv-nested-relay: .*$words" "$log" &&
+	[[ ! -e $out/root.upper/usr/share/$name/$upstream ]]
 }
 
-# Not installed: the copy needs neither an initramfs nor a boot loader.
-unpack() {
-	local name
-
-	for name; do
-		root sh -c "dpkg-deb --fsys-tarfile '/tmp/debs/$name' | tar -x --keep-directory-symlink -C /" ||
-			die "$name can't be unpacked" "see above"
-	done
+# What dpkg says of a package: "ii " if it is installed and configured.
+state() {
+	[[ $(root dpkg-query -W -f '${db:Status-Abbrev}' "$2") == "$1"* ]]
 }
 
 # What modprobe would load.
@@ -103,25 +192,26 @@ module_of() {
 	root modinfo -k "$kernel" -F "$2" "$1"
 }
 
+# installed VERSION: all three modules
 installed() {
-	local name
+	local module
 
-	for name in kvm kvm-intel kvm-amd; do
-		module_of "$name" filename
-		[[ $(module_of "$name" filename) == */updates/dkms/"$name".ko* ]] || return
+	for module in kvm kvm-intel kvm-amd; do
+		module_of "$module" filename
+		[[ $(module_of "$module" filename) == */updates/dkms/"$module".ko* ]] || return
 	done
-	[[ $(module_of kvm version) == "$version" ]]
+	[[ $(module_of kvm version) == "$1" && $(module_of kvm-amd version) == "$1" ]]
 }
 
 removed() {
-	local name
+	local module
 
-	for name in kvm kvm-intel kvm-amd; do
-		module_of "$name" filename
-		[[ $(module_of "$name" filename) == */kernel/arch/x86/kvm/"$name".ko* ]] || return
+	for module in kvm kvm-intel kvm-amd; do
+		module_of "$module" filename
+		[[ $(module_of "$module" filename) == */kernel/arch/x86/kvm/"$module".ko* ]] || return
 	done
-	[[ -z $(module_of kvm version) && ! -e $out/root.upper/usr/src/kvm-hyperv-nested-relay-$version &&
-	   -z $(find "$out/root.upper/$modules/updates" -name '*.ko*' 2>/dev/null) ]]
+	[[ -z $(module_of kvm version) && -z $(root sh -c "ls -d /usr/src/$name-* /var/lib/dkms/$name 2>/dev/null") &&
+	   -z $(root sh -c "find /$modules/updates -name '*.ko*' 2>/dev/null") ]]
 }
 
 # Secure Boot as the kernel shows it, in the copy, and a mokutil with this answer.
@@ -136,64 +226,145 @@ secure_boot() {
 	chmod +x "$out/root.upper/usr/local/sbin/mokutil"
 }
 
-# A process with a VM, as /proc shows it.
-vm() {
-	mkdir -p "$out/root.upper/proc/4242/fd"
-	ln -s anon_inode:kvm-vm "$out/root.upper/proc/4242/fd/9"
-	echo qemu-system-x86 > "$out/root.upper/proc/4242/comm"
+no_secure_boot() {
+	rm -rf "$out"/root.upper/sys/firmware "$out"/root.upper/usr/local/sbin/mokutil
+	root rm -f /var/lib/dkms/mok.pub
+}
+
+# stand_in COMMAND TEXT: a script in its place, in the copy.
+stand_in() {
+	mkdir -p "$out/root.upper/usr/local/sbin"
+	printf '#!/bin/sh\n%s\n' "$2" > "$out/root.upper/usr/local/sbin/$1"
+	chmod +x "$out/root.upper/usr/local/sbin/$1"
+}
+
+no_stand_in() {
+	rm -f "$out/root.upper/usr/local/sbin/$1"
+}
+
+kernel_is_configured() {
+	state ii "linux-image-$1" && state ii "linux-headers-$1" &&
+	root test -s "/boot/initrd.img-$1"
 }
 
 take_modules() {
-	local name file
+	local module file
 
 	rm -rf "$bin"
 	mkdir -p "$bin"/{relay,stock}
-	for name in kvm kvm-intel kvm-amd; do
-		for file in "$out/root.upper/$modules/updates/dkms/$name".ko*; do
+	for module in kvm kvm-intel kvm-amd; do
+		for file in "$out/root.upper/$modules/updates/dkms/$module".ko*; do
 			cp "$file" "$bin/relay/"
 		done
-		cp "$out/root.upper/$modules/kernel/arch/x86/kvm/$name.ko.xz" "$bin/stock/"
+		cp "$out/root.upper/$modules/kernel/arch/x86/kvm/$module.ko.xz" "$bin/stock/"
 	done
 	# The kernel's own as well, but needed first, and the end-to-end run takes all from one place.
 	cp "$out/root.upper/$modules/kernel/virt/lib/irqbypass.ko.xz" "$bin/relay/"
 	find "$bin" -name '*.xz' -exec xz -d {} +
 	cp "$out/root.upper/boot/vmlinuz-$kernel" "$out/vmlinuz"
-	(cd "$BUILD/deb" && sha256sum "${deb##*/}") > "$bin/from"
+	(cd "$packages" && sha256sum "$deb") > "$bin/from"
+}
+
+# The line of a document that starts a VM, with a VMM and a KVM that are made up.
+as_printed() {
+	local document=$1 line
+
+	line=$(sed -n -e ':again' -e '/\\$/ { N; b again' -e '}' -e 's/ *\\\n */ /g' -e "/^    .*$2/p" "$TOP/$document" | head -n 1)
+	[[ $line ]] || { echo "$document has no line with $2"; return 1; }
+	echo "$line"
+	says "relaying post,signal" root sh -c "
+		export FAKE_LOG=/dev/null; echo /tmp/preload/fake-kvm.so > /etc/ld.so.preload
+		${line#    sudo }; status=\$?; rm /etc/ld.so.preload; exit \$status"
 }
 
 test_install() {
-	local sys=$out/root.upper/sys proc=$out/root.upper/proc names
+	local nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
+
+	# shellcheck disable=SC2086
+	other=$(cd "$debs" && echo linux-image-$other*.deb)
+	other=${other#linux-image-} other=${other%%_*}
 
 	rm -rf "$out"/root* "$out"/install.*
-	mkdir -p "$out"/{root,root.upper/tmp/debs,root.work}
-	cp "$deb" "$out/root.upper/tmp/"
+	mkdir -p "$out"/{root,root.upper/tmp/debs,root.work} "$CCACHE_DIR"
+	cp "$packages/$deb" "$packages/$tool" "$out/root.upper/tmp/"
 	cp "$debs"/*.deb "$out/root.upper/tmp/debs/"
 	chmod 1777 "$out/root.upper/tmp"
 	root true || die "this machine can't mount an overlay over its root" "run it as root"
+	DEB_RELEASE=$next DEBFULLNAME=$user_name DEBEMAIL=$user_email "$TOP/dkms/deb.sh" --out "$out/next"
+	cp "$out/next/"*_"$next"_amd64.deb "$out/root.upper/tmp/"
+	logged "$out/preload.log" make -C "$TOP/preload" O="$out/preload" test-programs ||
+		die "preload does not build" "see $out/preload.log"
+	mkdir "$out/root.upper/tmp/preload"
+	cp "$out"/preload/fake-* "$out/root.upper/tmp/preload/"
+	stand_in qemu-system-x86_64 "exec /tmp/preload/fake-vmm"
 
-	say "test-deb: installing and removing $package"
+	say "test-deb: installing, upgrading and removing $package on Debian $release"
 	results_begin "$out/install.ktap" deb
-	result "DKMS is installed" root dpkg -i --force-depends /tmp/debs/"$(cd "$debs" && echo dkms_*.deb)"
-	result "no kernel of this version is refused" refused "Linux $upstream, which isn't installed"
-	unpack "$(cd "$debs" && echo linux-image-*.deb)"
-	root depmod "$kernel"
-	result "no headers are refused" refused "headers of Linux $kernel aren't installed"
-	mapfile -t names < <(cd "$debs" && printf '%s\n' linux-{headers,kbuild}-*.deb)
-	unpack "${names[@]}"
+	result "lintian finds no fault" lintian --allow-root --fail-on error,warning --display-info "$packages/$deb" "$packages/$tool"
+	mkdir -p "$out/root.upper/etc/dpkg/dpkg.cfg.d"
+	echo force-unsafe-io > "$out/root.upper/etc/dpkg/dpkg.cfg.d/unsafe-io"
+	mapfile -t others < <(cd "$debs" && ls -d $others)
+	mapfile -t headers < <(cd "$debs" && ls -d linux-{headers,kbuild}-"$upstream"*.deb)
+	mapfile -t images < <(cd "$debs" && ls -d linux-*"$upstream+"*cloud*.deb | grep -v ^linux-headers)
+	mapfile -t first < <(cd "$debs" && ls -d -- *.deb | grep -vxF -f <(printf '%s\n' "${others[@]}" "${headers[@]}" "${images[@]}"))
+	((!${#first[@]})) || result "DKMS is installed" install_debs "${first[@]}"
+	result "the tool is installed" root dpkg -i "/tmp/$tool"
+	stand_in apt-cache "echo linux-image-$upstream+deb99-cloud-amd64; echo linux-image-$upstream+deb99-amd64"
+	result "no kernel of this version is refused, with the name of a package that there is" \
+		refused "Linux $upstream, which isn't installed.*; apt install linux-image-$upstream+deb99-amd64 linux-headers-$upstream+deb99-amd64"
+	stand_in apt-cache true
+	result "the same, where apt knows none" refused "apt knows no package of it"
+	no_stand_in apt-cache
+	result "Debian's kernel is installed" install_debs "${images[@]}"
+	result "no headers are refused" refused "headers of Linux $kernel aren't installed; apt install linux-headers-$kernel"
+	result "its headers are installed" install_debs "${headers[@]}"
 
 	secure_boot "not enrolled"
 	result "Secure Boot without an enrolled key is refused" refused "DKMS's key isn't enrolled"
 	rm "$out/root.upper/var/lib/dkms/mok.pub"
 	result "Secure Boot without a key is refused" refused "no key to sign modules with"
-	secure_boot "already enrolled"
-	vm
-	result "running VMs are refused, by name" refused "VMs are running: 4242 (qemu-system-x86)"
-	rm -rf "${sys:?}"/* "${proc:?}"/* "$out/root.upper/usr/local/sbin/mokutil" "$out/root.upper/var/lib/dkms/mok.pub"
+	no_secure_boot
 
-	result "the package is installed" root dpkg -i "/tmp/${deb##*/}"
-	result "modprobe would load the package's modules" installed
+	stand_in make 'case "$*" in *modules*) exit 2 ;; esac; exec /usr/bin/make "$@"'
+	result "a build that fails is no success" fails "can't be built" root dpkg -i "/tmp/$deb"
+	result "nor is the package configured then" state iF "$package"
+	no_stand_in make
+	result "it is with the build" root dpkg --configure -a
+	result "modprobe would load the package's modules" installed "$version"
 	take_modules
-	result "the package is removed" root dpkg -P "$package"
+	result "status tells so" says "Linux $kernel (the newest: what GRUB boots, if not told otherwise): $version, with the relay" \
+		root "$name" status
+	result "status tells a user what only root sees" says "VMs: unknown, only root sees them all" root $nobody /usr/sbin/"$name" status
+	result "status names a VM" says "VM of" env VM=1 bash -c "$(declare -f root); out=$out CCACHE_DIR=$CCACHE_DIR; root $name status"
+	result "check says what it checked" fails "ok   Secure Boot: off" root "$name" check
+	result "and doesn't claim to see VMs" fails "VMs: not checked" root $nobody /usr/sbin/"$name" check
+
+	result "the line in README.md relays as printed" as_printed README.md LD_PRELOAD
+	result "so does that in dkms/README.md" as_printed dkms/README.md LD_PRELOAD
+	result "and the one with the command" as_printed dkms/README.md "$name run"
+	result "without the relay, that fails" fails "not created" root env FAKE_LOG=/dev/null FAKE_CHECK=0 \
+		LD_PRELOAD=/tmp/preload/fake-kvm.so "$name" run sh -c '/tmp/preload/fake-vmm; exit 1'
+
+	result "the kernel is upgraded to $other" says "has no modules with the relay, as there is no package for it" install_debs "${others[@]}"
+	result "and configured, with an initramfs" kernel_is_configured "$other"
+	result "dkms autoinstall has no part in it" root dkms autoinstall -k "$other"
+	result "status tells what it loads" says "Linux $other: its own KVM, without the relay: no package is for it" root "$name" status
+
+	secure_boot "not enrolled"
+	result "an upgrade of the package is refused" fails "DKMS's key isn't enrolled" root dpkg -i "/tmp/${deb/_$DEB_RELEASE/_$next}"
+	no_secure_boot
+	result "a refused upgrade leaves the modules" installed "$version"
+	result "and the package" state ii "$package"
+	stand_in make 'case "$*" in *modules*) exit 2 ;; esac; exec /usr/bin/make "$@"'
+	result "an upgrade that doesn't build fails" fails "can't be built" root dpkg -i "/tmp/${tool/_$DEB_RELEASE/_$next}" "/tmp/${deb/_$DEB_RELEASE/_$next}"
+	no_stand_in make
+	result "a failed upgrade leaves the modules" installed "$version"
+	result "the upgrade is completed" root dpkg --configure -a
+	result "modprobe would load the new modules" installed "$upstream+relay$next"
+	result "DKMS has only these" says "$upstream+relay$next, $kernel, x86_64: installed" root dkms status
+	result "the source of the old ones is gone" root test ! -e "/usr/src/$name-$version"
+
+	result "the package is removed" root dpkg -P "$package" "$name"
 	result "modprobe would load the kernel's own modules" removed
 	if ! results_end; then
 		cp "$out"/root.upper/var/lib/dkms/kvm-hyperv-nested-relay/*/build/make.log "$out/" 2>/dev/null || true
@@ -228,6 +399,48 @@ boot() {
 	} > "$dir/manifest"
 	"$TOP/lab/boot.sh" --host "$host" --name "deb/${dir##*/}" --kernel "$out/vmlinuz" --out "$dir" \
 		--bindir "$bin" --manifest "$dir/manifest" --slowdown 4 > "$dir/boot.log" 2>&1 || true
+}
+
+# The root of a host that has the tool, with both KVMs where a host has them: what is in
+# Debian's modprobe and perl, and busybox for the rest.
+host_root() {
+	local root=$out/host file applet
+
+	rm -rf "$root" "$out/unpacked"
+	mkdir -p "$root"/{bin,sbin,usr/sbin,usr/bin,"usr/share/$name/$upstream","lib/modules/$kernel"/{updates/dkms,kernel/arch/x86/kvm,kernel/virt/lib}}
+	dpkg-deb -x "$packages/$tool" "$root"
+	dpkg-deb -x "$packages/$deb" "$out/unpacked"
+	cp "$out/unpacked/usr/share/$name/$upstream"/{kernels,version} "$root/usr/share/$name/$upstream/"
+	cp "$bin"/relay/kvm*.ko "$root/lib/modules/$kernel/updates/dkms/"
+	cp "$bin"/stock/*.ko "$root/lib/modules/$kernel/kernel/arch/x86/kvm/"
+	cp "$bin/relay/irqbypass.ko" "$root/lib/modules/$kernel/kernel/virt/lib/"
+	cp "$(type -P busybox)" "$root/bin/"
+	for applet in $(busybox --list); do
+		ln -sf busybox "$root/bin/$applet"
+	done
+	cp "$(type -P kmod)" "$root/sbin/kmod"
+	for applet in modprobe insmod rmmod depmod modinfo; do
+		rm -f "$root/bin/$applet"
+		ln -s kmod "$root/sbin/$applet"
+	done
+	cp "$(type -P perl)" "$root/usr/bin/perl"
+	ldd "$root/sbin/kmod" "$root/usr/bin/perl" "$root/usr/lib/$name/"*.so |
+		awk '$2 == "=>" { print $3 } $1 ~ /^\// && NF == 2 { print $1 }' | sort -u | while read -r file; do
+		mkdir -p "$root${file%/*}"
+		cp -L "$file" "$root$file"
+	done
+	depmod -b "$root" "$kernel" 2> /dev/null
+	cp "$TOP/dkms/reload-test.sh" "$bin/"
+}
+
+# Another boot: the tool, and reloading KVM.
+reload() {
+	local host=$1 vendor=$2 dir=$out/reload-$2
+
+	mkdir -p "$dir"
+	echo "test reload 900 reload-test.sh $vendor" > "$dir/manifest"
+	"$TOP/lab/boot.sh" --host "$host" --name "deb/reload-$vendor" --kernel "$out/vmlinuz" --out "$dir" \
+		--bindir "$bin" --root "$out/host" --manifest "$dir/manifest" --slowdown 4 > "$dir/boot.log" 2>&1 || true
 }
 
 # Another boot: QEMU with the preload library, which is told the package's number.
@@ -272,14 +485,16 @@ test_boot() {
 	local test
 
 	[[ -f $out/vmlinuz && -d $bin/relay ]] || die "there are no modules to test" "run: make test-deb"
-	(cd "$BUILD/deb" && sha256sum --status -c "$bin/from") ||
-		die "the modules to test are not of ${deb##*/}" "run: make test-deb"
+	(cd "$packages" && sha256sum --status -c "$bin/from") ||
+		die "the modules to test are not of $deb" "run: make test-deb"
 	for test in "${all_tests[@]}"; do
 		cp "$BUILD/lab/selftests-private/$test" "$bin/"
 	done
-	rm -rf "$out"/{,e2e-}{amd,intel}
+	rm -rf "$out"/{,e2e-,reload-}{amd,intel}
+	host_root
 	say "test-deb: booting Debian's $kernel in the emulated hosts"
 	{
+		reload intel intel
 		boot intel intel intel "${all_tests[@]}"
 		end_to_end intel intel
 	} &
@@ -288,11 +503,14 @@ test_boot() {
 	# processor, and none of that; with a clock that counts instructions, QEMU in it was seen to
 	# stand still.
 	{
+		reload amd-steady amd
 		boot amd-steady amd amd "${all_tests[@]}"
 		end_to_end amd amd
 	} &
 	wait
 	{
+		results_of reload-intel || true
+		results_of reload-amd || true
 		judge intel "${all_tests[@]}"
 		judge amd "${all_tests[@]}"
 		results_of e2e-intel || true
