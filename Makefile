@@ -4,12 +4,13 @@
 
 # Variables, for any target:
 BASE ?= 7.3#		base kernel, one of series/*
-CONFIG ?= lab#		kernel configuration, scripts/configs/*: make kernel, try: any; make test: lab, debug or i386
+CONFIG ?= lab#		kernel configuration, scripts/configs/*: make kernel, try: any; make test: lab, debug, i386 or kcsan
 HOST ?=#		only this emulated host, a glob for lab/hosts/*; make try, shell: its name
 TEST ?=#		only this test, a glob: make run, test, quick, fuzz, e2e; make try: its name
 CASE ?=#		make try: only these cases of the test, a glob, e.g. 'relay.*crossing*'
 FAULT ?=#		make mutate, prove: only this fault, a glob for check/mutations
 TOOL ?=#		make check: only this check, a glob
+SOURCE ?=#		make upstream: only this source package, linux-source-X.Y
 COMMIT ?=#		make bisect-check: only this commit, by its number, a glob
 BY ?= kunit#		make mutate: the tests that must notice, kunit, selftest or fuzz
 SECONDS ?= 60#		make fuzz: for how long, by the emulated hosts' clocks
@@ -59,7 +60,7 @@ run: tree ## show the relay off and on, on an emulated AMD and an emulated Intel
 	@lab/run-plan.sh run
 
 .PHONY: test
-test: tree ## run all tests on both vendors; CONFIG=debug, i386: on such a kernel
+test: tree ## run all tests on both vendors; CONFIG=debug, i386, kcsan: on such a kernel
 	@lab/run-plan.sh test
 
 .PHONY: try
@@ -83,7 +84,7 @@ e2e: tree ## connect the vmbus of a nested Linux root to an unmodified QEMU, on 
 	@lab/run-plan.sh e2e
 
 .PHONY: series
-series: ## export the series as mails, with cover letter, into build/<base>/series
+series: ## export the patches as mails, two series with cover letters, into build/<base>/series
 	@scripts/series-mail.sh --tested "build/$$BASE/test/tested"
 
 .PHONY: check
@@ -93,6 +94,10 @@ check: tree ## static checks and builds of every patch on its own, against the b
 .PHONY: lint
 lint: tree ## shellcheck and checkpatch.pl on what isn't part of the series
 	@check/lint.sh
+
+.PHONY: upstream
+upstream: tree ## try the series on the newest kernel source that Debian has
+	@check/upstream.sh $(SOURCE)
 
 .PHONY: bisect-check
 bisect-check: tree ## boot every commit of the series, with the Hyper-V selftests, on both vendors
@@ -133,6 +138,14 @@ deb: ## build Debian packages of KVM's modules with the relay, for DKMS, and of 
 .PHONY: test-deb
 test-deb: deb tree ## their life with Debian's own kernels and DKMS, on both vendors' hosts
 	@dkms/test.sh
+
+.PHONY: test-host
+test-host: tree ## run the tests, the fuzzer and the bench on this machine's own KVM, and write a report
+	@host/test-host.sh
+
+.PHONY: host-deb
+host-deb: tree ## build a Debian package of that, to run it on other hosts
+	@host/deb.sh
 
 .PHONY: qemu
 qemu: ## build QEMU with the relay as a property of its own

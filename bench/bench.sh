@@ -39,21 +39,6 @@ ips=2000000000
 tolerance=2
 reference=$TOP/bench/reference.json
 
-# build_programs NAME...: those of bench/, into build/<base>/bench.
-build_programs() (
-	local obj=$LINUX/o-selftests name
-
-	lock
-	make -C "$LINUX" O=o-selftests -j"$(nproc)" HOSTCC="ccache gcc" headers_install &&
-	make -C "$LINUX/tools/testing/selftests/kvm" -f "$TOP/bench/kselftest.mk" -j"$(nproc)" \
-		BENCH="$TOP/bench" OUTPUT="$obj/kvm" INSTALL_HDR_PATH="$obj/usr" \
-		KHDR_INCLUDES="-isystem $obj/usr/include" CC="ccache gcc" LDFLAGS="-static -pthread" \
-		"${@/#/$obj/kvm/bench/}" &&
-	for name; do
-		strip -o "$out/$name" "$obj/kvm/bench/$name"
-	done
-)
-
 # measure HOST/SOURCE: one boot, all cases.
 measure() {
 	local host=${1%/*} source=${1#*/} dir=$out/$1 i
@@ -68,7 +53,7 @@ measure() {
 	fi
 	BOCHS_DEBUGGER=${profile:+$dir/debugger} BOCHS_IPS=$ips "$TOP/lab/boot.sh" --host "$host" \
 		--kernel "$BUILD/lab/$source-lab+bench/bzImage" --name "$1" --append quiet \
-		--tests "$program" --test-args "$arguments" --test-timeout 600 --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1
+		--tests "$program" --test-args "$arguments" --test-timeout 600 --expect pass --out "$dir" >"$dir/boot.log" 2>&1
 }
 
 measure_all() {
@@ -92,7 +77,7 @@ scale() {
 	rm -rf "$dir"
 	mkdir -p "$dir"
 	"$TOP/lab/boot.sh" --host amd-steady --smp 8 --kernel "$BUILD/lab/series-lab+bench+smp8/bzImage" \
-		--name scale --tests "$program" --test-args '-s -n 2000' --test-timeout 600 --bindir "$out" --expect pass --out "$dir" >"$dir/boot.log" 2>&1 ||
+		--name scale --tests "$program" --test-args '-s -n 2000' --test-timeout 600 --expect pass --out "$dir" >"$dir/boot.log" 2>&1 ||
 		die "no figures of several vCPUs" "see boot.log and result.log in ${dir#"$TOP"/}"
 	step_output "$dir" "$program" | sed -n 's/^scale //p' | awk '
 		{ cost[$1, $2] = $4 / 4 / $2 / $3; vcpus[$2]; if ($2 > most) most = $2 }
@@ -134,7 +119,7 @@ options 0 "check update scale profile" "$@"
 [ -z "$scale" ] || sources=()
 [ -z "$profile" ] || arguments='-n 20 -r 1 -m 1 -t' sources=(series)
 
-need make gcc ccache rsync strip flock jq
+need flock jq
 load_base
 [ -d "$LINUX" ] || die "there is no build/$BASE/linux" "run: make tree"
 
@@ -157,7 +142,7 @@ flock -n 8 || die "another run is using ${out#"$TOP"/}" "wait for it to end"
 for source in "${sources[@]}"; do
 	"$TOP/scripts/kernel.sh" --source "$source" --config lab+bench
 done
-logged "$out/build.log" build_programs "$program" || die "building $program failed" "see ${out#"$TOP"/}/build.log"
+"$TOP/scripts/selftests.sh" "$TOP/bench/$program.c"
 
 if [ -n "$scale" ]; then
 	scale | tee "$out/scale.txt"
@@ -169,7 +154,8 @@ if [ -n "$profile" ]; then
 	exit
 fi
 figures >"$out/figures"
-awk -v json="$out/figures.json" -f "$TOP/bench/rows.awk" -f "$TOP/bench/report.awk" "$out/figures" | tee "$out/table.txt"
+awk -v json="$out/figures.json" -f "$TOP/bench/figures.awk" -f "$TOP/bench/rows.awk" \
+	-f "$TOP/bench/report.awk" "$out/figures" | tee "$out/table.txt"
 table() {
 	jq -r -f "$TOP/bench/figures.jq" "$1"
 }

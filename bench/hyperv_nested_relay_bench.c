@@ -384,7 +384,7 @@ static void run_vm(const struct bench *bench, bool relay, u64 nr_calls, int nr_b
 	sync_global_to_guest(r.vm, relay_l1_config);
 
 	if (has_relay())
-		kept = vcpu_get_stat(r.vcpu, nested_hv_hypercalls);
+		kept = vcpu_get_stat(r.vcpu, nested_hv_relayed_hcalls);
 
 	for (i = 0; i <= nr_batches; i++) {
 		job.nr_calls = i ? nr_calls : NR_WARMUP_CALLS;
@@ -400,7 +400,7 @@ static void run_vm(const struct bench *bench, bool relay, u64 nr_calls, int nr_b
 	}
 
 	if (has_relay()) {
-		kept = vcpu_get_stat(r.vcpu, nested_hv_hypercalls) - kept;
+		kept = vcpu_get_stat(r.vcpu, nested_hv_relayed_hcalls) - kept;
 		TEST_ASSERT_EQ(kept, bench->path == PATH_L0 &&
 				     bench->control & HV_HYPERCALL_NESTED ? total : 0);
 	}
@@ -496,8 +496,12 @@ static void scale_run_to_sync(struct kvm_vcpu *vcpu)
 static void *scale_thread(void *arg)
 {
 	struct scale_vcpu *v = arg;
+	cpu_set_t cpu;
 
-	pin_self_to_cpu(v->cpu);
+	/* The library's function for it has another name on older kernels. */
+	CPU_ZERO(&cpu);
+	CPU_SET(v->cpu, &cpu);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(cpu), &cpu), "sched_setaffinity() failed");
 
 	/* As ever, the first time is to fault everything in. */
 	scale_run_to_sync(v->vcpu);
@@ -570,7 +574,7 @@ static void run_scale(bool from_l2, int nr_vcpus, u64 nr_calls)
 		end = max(end, v->end);
 		TEST_ASSERT_EQ(read(v->fd, &signals, sizeof(signals)), sizeof(signals));
 		TEST_ASSERT_EQ(signals, 2 * nr_calls);
-		kept = vcpu_get_stat(v->vcpu, nested_hv_hypercalls);
+		kept = vcpu_get_stat(v->vcpu, nested_hv_relayed_hcalls);
 		TEST_ASSERT_EQ(kept, wanted);
 		close(v->fd);
 	}

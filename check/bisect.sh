@@ -6,8 +6,9 @@
 # Boot the kernel of the base and of every commit of the series on an emulated
 # Intel and an emulated AMD host, with upstream's Hyper-V selftests and the
 # relay's.  Upstream's must pass (or skip, if they do on the base); the relay's
-# must skip with its reason, or pass once the capability is there.  Prints a
-# table, a line per commit and host.  HOST=GLOB narrows it down, and so does
+# must skip with its reason, or pass once the capability is there.  Of the cases
+# about the fixes in front of it, no more may fail than with the commit before, and
+# none once the test is there.  Prints a table, a line per commit and host.  HOST=GLOB narrows it down, and so does
 # COMMIT=GLOB, which is about its number; 0, the base, is always there.
 # Works in build/<base>/check.
 
@@ -16,6 +17,7 @@
 
 options 0 "" "$@"
 relay=hyperv_nested_relay_test
+fixes=hyperv_nested_hypercalls
 declare -A upstream=(
 	[intel]="hyperv_evmcs hyperv_tlb_flush hyperv_features hyperv_extended_hypercalls"
 	[amd]="hyperv_svm_test hyperv_tlb_flush hyperv_features hyperv_extended_hypercalls"
@@ -42,7 +44,7 @@ done
 
 # One build of the tests, those of the series, for all kernels: what changes from
 # boot to boot is the kernel.
-mapfile -t programs < <(printf '%s\n' "$relay" "${upstream[@]}" | xargs -n 1 | sort -u)
+mapfile -t programs < <(printf '%s\n' "$relay" "$fixes" "${upstream[@]}" | xargs -n 1 | sort -u)
 "$TOP/scripts/selftests.sh" "${programs[@]}"
 
 worktree "$src" base
@@ -53,7 +55,7 @@ trap 'kill $(jobs -p) 2>/dev/null || :' EXIT
 # amd is amd-steady, as for hyperv_tlb_flush in lab/plan.
 boot() {
 	timeout --foreground 900 "$TOP/lab/boot.sh" --host "${1/%amd/amd-steady}" --kernel "$3" --out "$2/$1" \
-		--tests "${upstream[$1]} $relay" > "$2/$1.log" 2>&1
+		--tests "${upstream[$1]} $fixes $relay" > "$2/$1.log" 2>&1
 }
 
 # Why a program skipped as a whole.
@@ -63,7 +65,7 @@ reason() {
 
 # judge HOST DIR EXPECTED: set cell to a word; the relay's is to skip or to pass.
 judge() {
-	local host=$1 dir=$2/$1 expected=$3 test now before bad=() why
+	local host=$1 dir=$2/$1 expected=$3 test now before bad=() why unfixed
 
 	grep -q '^ok [0-9]* .*boot: no splat' "$dir/results.ktap" 2>/dev/null || bad+=(boot)
 	for test in ${upstream[$host]}; do
@@ -71,6 +73,17 @@ judge() {
 		before=$(verdict "$out/0/$host" "$test")
 		[[ $now == "$before" && $now =~ ^(pass|skip) ]] || bad+=("$test:$now")
 	done
+	now=$(verdict "$dir" "$fixes")
+	unfixed=${now#*passed, }
+	unfixed=${unfixed%% failed*}
+	if [[ ! $unfixed =~ ^[0-9]+$ ]] || ((unfixed > ${to_fix[$host]:-$unfixed})); then
+		bad+=("$fixes:$now")
+	elif [[ $dir == "$out/0/$host" && $unfixed == 0 ]]; then
+		bad+=("$fixes:nothing to fix on the base")
+	elif [[ (-f $src/$kvm/x86/$fixes.c || -f $src/$kvm/x86_64/$fixes.c) && $unfixed != 0 ]]; then
+		bad+=("$fixes:$unfixed not fixed")
+	fi
+	[[ ! $unfixed =~ ^[0-9]+$ ]] || to_fix[$host]=$unfixed
 	now=$(verdict "$dir" "$relay")
 	why=$(reason "$dir")
 	case $expected:$now in
@@ -82,9 +95,11 @@ judge() {
 		cell="FAILED ${bad[*]}"
 		return 1
 	fi
-	cell="upstream ok, relay's ${expected/%pass/passe}s${why:+: $why}"
+	cell="upstream ok, $unfixed to fix, relay's ${expected/%pass/passe}s${why:+: $why}"
 }
 
+declare -A to_fix=()
+kvm=tools/testing/selftests/kvm
 passed=0
 failed=0
 number=0

@@ -16,7 +16,7 @@
 by=kunit
 options 1 "by:" "$@"
 case $by in
-kunit|selftest) column=$by tests="hyperv_nested_relay_test hyperv_nested_relay_stress_test" ;;
+kunit|selftest) column=$by tests="hyperv_nested_hypercalls hyperv_nested_relay_test hyperv_nested_relay_stress_test" ;;
 fuzz) column=selftest tests=hyperv_nested_relay_fuzz ;;
 *) die "no tests '$by'" "use BY= or --by kunit, selftest or fuzz" ;;
 esac

@@ -51,7 +51,8 @@ clone() {
 }
 
 apply() {
-	clone && git -C "$TMP/am" am -q "$mails"/*[1-9]*-*.patch
+	clone && find "$mails" -name '*.patch' ! -name '*-cover-letter.patch' -print0 | sort -z |
+		xargs -0 git -C "$TMP/am" am -q
 }
 
 trees() {

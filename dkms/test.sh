@@ -105,7 +105,7 @@ fetch() {
 		find_suite deb "$SUITE" "linux-image-$kernel"
 		say "$sources" >> "$APT/sources.list"
 		private_apt apt-get update || die "$suite is not to be had (see above)" "run it again"
-		get linux-{image,headers}-{"$other","$kernel"}
+		get -t "$SUITE" linux-{image,headers}-{"$other","$kernel"}
 	fi
 	rm -rf "$APT/debs"/{partial,lock}
 	(cd "$APT/debs" && sha256sum -- *.deb > SHA256SUMS)

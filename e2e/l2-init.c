@@ -10,6 +10,8 @@
  *	e2e.rebind=N	take the device from its driver and give it back, N times: each time closes
  *			and opens the channel
  *	e2e.reconnect=N	have the vmbus disconnected and connected again, N times
+ *	e2e.late-child	let L1 run its other guest then
+ *	e2e.balloon=N	wait until memory has been taken by the balloon and given back, N times
  *
  * Lines start with "e2e: "; the last one is "e2e: done". The two ports are those of rootvisor;
  * where there is none, the first one is QEMU's.
@@ -204,6 +206,8 @@ static void rebind(int times)
 			say("rebind: %s can't be given to %s: %s", device, driver, strerror(errno));
 		else
 			good++;
+		if (times >= 20 && i % 10 == 9)
+			say("rebind: at %d", i + 1);
 	}
 	say("rebind: %d of %d of %s", good, times, driver);
 }
@@ -226,6 +230,38 @@ static void reconnect(int times)
 	}
 	show_log();
 	say("reconnect: %d of %d", good, times);
+}
+
+/* In kB; hv_balloon takes from it what it has given to the host. */
+static long total_memory(void)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	long total = -1;
+
+	if (f && fscanf(f, "MemTotal: %ld kB", &total) != 1)
+		total = -1;
+	if (f)
+		fclose(f);
+	return total;
+}
+
+static void follow_balloon(int times)
+{
+	long all = total_memory(), least, now;
+
+	say("balloon: %ld kB, ready", all);
+	for (int i = 0; i < times; i++) {
+		while ((now = total_memory()) == all)
+			usleep(10000);
+		least = now;
+		say("balloon: takes");
+		while ((now = total_memory()) != all) {
+			if (now < least)
+				least = now;
+			usleep(10000);
+		}
+		say("balloon: %d of %d, %ld kB given back", i + 1, times, all - least);
+	}
 }
 
 /* The channels' own counts of interrupts received and signals sent. */
@@ -299,6 +335,11 @@ int main(void)
 	option = strstr(cmdline, "e2e.reconnect=");
 	if (option)
 		reconnect(atoi(option + strlen("e2e.reconnect=")));
+	if (strstr(cmdline, "e2e.late-child"))
+		out(1, PORT_CHILD);
+	option = strstr(cmdline, "e2e.balloon=");
+	if (option)
+		follow_balloon(atoi(option + strlen("e2e.balloon=")));
 	report_channels();
 	say("done");
 	/* For the reader of KVM's statistics: they go with the VM. */

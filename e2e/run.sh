@@ -7,7 +7,14 @@
 
 all='off on post noauth child soak kvm-off kvm kvm-inter kvm-one'
 # With the QEMU of "make qemu", which knows the capability by the number of the series.
-own='qemu qemu-child qemu-kvm'
+own='qemu qemu-child qemu-kvm qemu-save qemu-live qemu-held qemu-refuse qemu-reset'
+# Seconds for one; more where the VM goes from one QEMU to another.
+seconds() {
+	case $1 in
+	qemu-save | qemu-live | qemu-held | qemu-refuse | qemu-reset) echo 900 ;;
+	*) echo 300 ;;
+	esac
+}
 
 usage() {
 	cat <<-EOF2
@@ -104,14 +111,16 @@ if [ -n "$modules" ]; then
 	cp "$modules"/{irqbypass,kvm,"kvm-$vendor"}.ko "$work/bin/"
 	printf 'insmod %s\n' "irqbypass irqbypass.ko" "kvm kvm.ko $tolerance" "kvm-$vendor kvm-$vendor.ko" >"$work/manifest"
 fi
+timeout=300
 for scenario in $tests; do
-	echo "test $scenario 300 scenario $scenario $cap"
+	timeout=$((timeout + $(seconds "$scenario")))
+	echo "test $scenario $(seconds "$scenario") scenario $scenario $cap"
 done >>"$work/manifest"
 
 boot() {
 	"$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "${name:-e2e/$host}" --out "$out" \
 		--bindir "$work/bin" --root "$work/root" --manifest "$work/manifest" --expect pass \
-		--timeout $((300 + 300 * $(wc -w <<<"$tests"))) --smp 1 \
+		--timeout "$timeout" --smp 1 \
 		--append "kvm.$tolerance"
 }
 

@@ -32,12 +32,18 @@
 #define QEMU_RELAY	VMM "/qemu-relay"
 #define L1_LOG		"/tmp/l1.log"
 #define STDERR_LOG	"/tmp/vmm.log"
-#define MONITOR		"/tmp/monitor"
+#define MONITOR		"/tmp/monitor"	/* and a number, as there may be several QEMUs */
+#define STATE		"/tmp/state"	/* of a VM that was saved */
+#define STREAM		"unix:/tmp/stream"
+#define HELD		"/tmp/held"	/* a vCPU, by exits.c */
 #define TRACING		"/sys/kernel/tracing"
 #define QEMU_SECONDS	180		/* all of a scenario; by L0's clock */
+#define MOVE_SECONDS	600		/* the same for one in which the VM is saved or moved */
+#define ANSWER_SECONDS	60		/* for what is asked of a QEMU then */
 #define L1_SECONDS	60		/* until L1 prints something, which takes one or two */
 #define REFUSED_POSTS	5		/* Linux' vmbus 6.0 to 5.0, to a connection that QEMU lacks */
 #define FIRST_CONTACTS	2		/* with 4.1, which QEMU refuses, and 4.0 */
+#define MEMORY		160		/* of the VM, in MiB */
 #define MAX_LINE	400
 #define MAX_EVENTS	20000
 
@@ -46,6 +52,16 @@
  * the time whether a first packet is in it then.
  */
 enum vmbus { NO_VMBUS, NO_SIGNALS, CHANNEL };
+
+/* What becomes of the VM on its way. */
+enum moves {
+	STAYS,
+	SAVED,		/* to a file, and restored by another QEMU, again and again */
+	LIVE,		/* from one QEMU to another, again and again */
+	HELD_SAVED,	/* once, in a post of L2's */
+	REFUSED,	/* saved, targets that have to refuse it; then it goes on where it was */
+	RESET,		/* by the monitor, in a post of L2's */
+};
 
 static const struct scenario {
 	const char *name, *title;
@@ -58,6 +74,9 @@ static const struct scenario {
 	bool child_auth;		/* L1 authorizes it */
 	int rebinds, reconnects;	/* of the channel, of the vmbus */
 	bool kvm;			/* Linux is L1, with the vmbus; L2 are l1-vmm.c's guests */
+	enum moves moves;
+	int balloons;			/* times that memory is asked for and given back */
+	const char *held_post;		/* of L2, which is not completed before the VM is moved */
 	const char *vm_id;		/* with kvm: the one L2 to be served */
 	const char *refused;		/* with kvm: L0's verdict on calls that it could keep */
 } scenarios[] = {
@@ -94,6 +113,29 @@ static const struct scenario {
 		.l2_args = "e2e.child e2e.rebind=3", .rebinds = 3,
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true,
 		.child_calls = 4, .child_auth = true,
+	}, {
+		.name = "qemu-save", .title = "hv-nested-relay, saved and restored", .property = true,
+		.l1_args = "child-auth", .l2_args = "e2e.rebind=60 e2e.late-child e2e.balloon=2",
+		.rebinds = 60, .balloons = 2, .child_calls = 4, .child_auth = true,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = SAVED,
+	}, {
+		.name = "qemu-live", .title = "hv-nested-relay, migrated live", .property = true,
+		.l1_args = "child-auth", .l2_args = "e2e.rebind=60 e2e.late-child e2e.balloon=2",
+		.rebinds = 60, .balloons = 2, .child_calls = 4, .child_auth = true,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = LIVE,
+	}, {
+		.name = "qemu-held", .title = "hv-nested-relay, saved in a post of L2", .property = true,
+		.l2_args = "e2e.rebind=3", .rebinds = 3, .held_post = "20",
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = HELD_SAVED,
+	}, {
+		.name = "qemu-refuse", .title = "hv-nested-relay, refused by targets", .property = true,
+		.l2_args = "e2e.rebind=30", .rebinds = 30,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = REFUSED,
+	}, {
+		.name = "qemu-reset", .title = "hv-nested-relay, reset in a post of L2", .property = true,
+		.l1_args = "child-auth id-by-boot", .l2_args = "e2e.child e2e.rebind=3",
+		.rebinds = 3, .held_post = "20", .child_calls = 4, .child_auth = true,
+		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = RESET,
 	}, {
 		.name = "kvm-off", .title = "L1 is Linux' KVM, relay off", .kvm = true,
 		.l2_args = "e2e.kvm e2e.rebind=1", .rebinds = 1, .vmbus = CHANNEL,
@@ -174,6 +216,7 @@ static struct {
 	char vmbus_version[MAX_LINE], balloon[MAX_LINE], vmbus_failure[MAX_LINE];
 	bool nested, done, no_vmbus, panic;
 	int devices, bound, rebinds, rebinds_wanted, reconnects, reconnects_wanted;
+	int balloons, balloons_wanted;
 	long events;			/* signals, by the channel's own count */
 } l2 = { .events = -1 };
 static struct {
@@ -188,14 +231,45 @@ static struct {
 	unsigned int other, posts_to_vmm, signals_to_vmm, posts_not_to_vmm, lost;
 	unsigned int after_child;	/* kept after the last one that was the child's */
 	unsigned int events;		/* of the relay */
-	struct event first_kept;
+	struct event first_kept, last_kept;
+	/* Of another L2 than the first one: kept; of the first one after that; and signals. */
+	unsigned int kept_of_next, kept_of_first_then, signals_of_next, first_is_another;
 } trace;
 static struct {
 	bool relaying;			/* says the preload library */
 	char owner[MAX_LINE];		/* of the vmbus, says QEMU's own tracepoint */
+	unsigned int owners, other_owners;	/* QEMUs that serve it, nested; another one */
 	unsigned int messages, contacts, opened, gpadls;
+	unsigned int balloon_requests, balloon_answers;
+	unsigned int held, completed, not_completed;
 	int status;
 } vmm;
+/* QEMUs, one after the other; the VM is in the last one. */
+static struct {
+	pid_t pid;
+	int number, moves, tried;
+	double longest;			/* move, in seconds */
+	/* What L2 is at. */
+	enum step { NOTHING, REBINDING, READY, TAKEN, GIVEN, LAST_TAKEN } step;
+} move;
+/* A target of a migration that isn't like its source. */
+enum target { ALIKE, NO_RELAY, INTER_PARTITION, STOCK, NO_CAPABILITY };
+static struct {
+	enum target target;
+	const char *name, *message;
+	bool refused, told;
+} refusals[] = {
+	{ .target = NO_RELAY, .name = "without the property",
+	  .message = "relay of nested guests' hypercalls is 0x3 at the source, 0x0 here" },
+	{ .target = INTER_PARTITION, .name = "with the other variant",
+	  .message = "relay of nested guests' hypercalls is 0x3 at the source, 0x103 here" },
+	{ .target = STOCK, .name = "that doesn't know the relay",
+	  .message = "load of migration failed: No such file or directory" },
+	{ .target = NO_CAPABILITY, .name = "on a host without the relay",
+	  .message = "relay of nested hypercalls (hv-nested-relay) is not supported by kernel" },
+};
+
+#define NR_REFUSALS	(sizeof(refusals) / sizeof(refusals[0]))
 /* With KVM as L1; events and exits in their order. */
 static struct {
 	struct {
@@ -273,24 +347,32 @@ static bool is_intel(void)
 	return __get_cpuid(0, &a, &b, &c, &d) && c == signature_INTEL_ecx;
 }
 
-static void exec_vmm(const struct scenario *s, int out)
+static void exec_vmm(const struct scenario *s, int out, const char *incoming, enum target target)
 {
-	char cpu[512], initrd[512], kernel_args[256], log[64], preload[128];
-	int err = open(STDERR_LOG, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	char cpu[512], initrd[512], kernel_args[256], log[64], preload[128], monitor[64], memory[16];
+	int err = open(STDERR_LOG, O_WRONLY | O_CREAT | O_APPEND, 0644);
 
 	/* The emulator below does not have all of XSAVE that QEMU wants of a host with SVM. */
 	snprintf(cpu, sizeof(cpu), "host,kvm=off,hv-relaxed,hv-vpindex,hv-vapic,hv-synic,hv-time,"
 		 "hv-frequencies,hv-stimer,hv-stimer-direct,hv-tlbflush,hv-tlbflush-direct,hv-emsr-bitmap,%s",
 		 is_intel() ? "hv-evmcs" : "-xsave");
-	if (s->property)
+	if (s->property && target != NO_RELAY && target != STOCK)
 		strcat(cpu, ",hv-nested-relay");
+	if (target == INTER_PARTITION)
+		strcat(cpu, ",hv-nested-relay-inter-partition");
+	if (target == NO_CAPABILITY)
+		setenv("E2E_NO_RELAY", "1", 1);
+	if (s->held_post && !incoming)
+		setenv("E2E_HOLD", s->held_post, 1);
 	/* No status reports of the balloon's: signals are counted, and they have a time of their own. */
 	snprintf(kernel_args, sizeof(kernel_args), "console=ttyS0 quiet panic=-1 tsc=reliable "
 		 "hv_balloon.pressure_report_delay=100000 %s", s->l2_args ? s->l2_args : "");
 	snprintf(initrd, sizeof(initrd), VMM "/bzImage %s," VMM "/l2-initrd", kernel_args);
-	snprintf(log, sizeof(log), "file,id=l1,path=%s", L1_LOG);
+	snprintf(log, sizeof(log), "file,id=l1,path=%s,append=on", L1_LOG);
+	snprintf(memory, sizeof(memory), "%d", MEMORY);
+	snprintf(monitor, sizeof(monitor), "unix:" MONITOR "%d,server=on,wait=off", move.number);
 	snprintf(preload, sizeof(preload), "%s%s", s->classes ? VMM "/hvrelay-preload.so " : "",
-		 s->kvm ? VMM "/exits.so" : "");
+		 s->kvm || s->held_post || target == NO_CAPABILITY ? VMM "/exits.so" : "");
 	if (preload[0])
 		setenv("LD_PRELOAD", preload, 1);
 	if (s->vm_id)
@@ -304,22 +386,26 @@ static void exec_vmm(const struct scenario *s, int out)
 	dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
 	dup2(err, STDERR_FILENO);
-	execl(s->property ? QEMU_RELAY : QEMU, "qemu-system-x86_64", "-L", VMM "/rom",
-	      "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-	      "-machine", "pc", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", "160",
-	      "-qmp", "unix:" MONITOR ",server=on,wait=off",
+	execl(s->property && target != STOCK ? QEMU_RELAY : QEMU, "qemu-system-x86_64", "-L", VMM "/rom",
+	      "-nodefaults", "-no-user-config", "-display", "none",
+	      "-action", s->moves == RESET ? "reboot=reset" : "reboot=shutdown",
+	      "-machine", "pc", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", memory,
+	      "-qmp", monitor,
 	      "-trace", "vmbus_recv_message", "-trace", "vmbus_initiate_contact",
-	      "-trace", "vmbus_gpadl_created", "-trace", "vmbus_channel_open",
-	      "-trace", "vmbus_close_channel",
+	      "-trace", "vmbus_gpadl_header", "-trace", "vmbus_open_channel",
+	      "-trace", "vmbus_close_channel", "-trace", "hv_balloon_*balloon",
 	      /* A pattern, as stock QEMU has none of that name. */
 	      "-trace", "vmbus_set_own*",
 	      "-serial", "stdio", "-chardev", log, "-device", "isa-debugcon,iobase=0xe9,chardev=l1",
 	      "-device", s->kvm ? "isa-debug-exit,iobase=0x4f0,iosize=1" :
 				  "isa-debug-exit,iobase=0x501,iosize=1",
 	      "-device", "vmbus-bridge", "-device", "hv-balloon",
+	      /* If it can hibernate, Linux gives no memory. */
+	      "-global", s->balloons ? "PIIX4_PM.disable_s4=1" : "PIIX4_PM.disable_s4=0",
 	      "-kernel", s->kvm ? VMM "/bzImage" : VMM "/rootvisor.elf",
 	      "-initrd", s->kvm ? VMM "/l1-initrd" : initrd,
-	      "-append", s->kvm ? kernel_args : s->l1_args ? s->l1_args : "", NULL);
+	      "-append", s->kvm ? kernel_args : s->l1_args ? s->l1_args : "",
+	      incoming ? "-incoming" : NULL, incoming, NULL);
 	dprintf(STDERR_FILENO, "qemu-system-x86_64: %s\n", strerror(errno));
 	_exit(127);
 }
@@ -366,6 +452,7 @@ static void take_call_line(const char *line)
 static void take_l2_line(const char *line)
 {
 	const char *report;
+	int done, wanted;
 
 	printf("%s| %s\n", scenario->kvm ? "L1" : "L2", line);
 	copy_match(l2.vmbus_version, line, "hv_vmbus: Vmbus version:");
@@ -389,6 +476,16 @@ static void take_l2_line(const char *line)
 		sscanf(report, ": vmbus with %d devices, %d with", &l2.devices, &l2.bound);
 	sscanf(line, "e2e: rebind: %d of %d of", &l2.rebinds, &l2.rebinds_wanted);
 	sscanf(line, "e2e: reconnect: %d of %d", &l2.reconnects, &l2.reconnects_wanted);
+	if (sscanf(line, "e2e: balloon: %d of %d,", &done, &wanted) == 2) {
+		l2.balloons = done;
+		l2.balloons_wanted = wanted;
+	}
+	if (!strcmp(line, "e2e: rebind: at 10") || !strcmp(line, "e2e: rebind: at 30"))
+		move.step = REBINDING;
+	else if (!strncmp(line, "e2e: balloon: ", 14))
+		move.step = strstr(line, "ready") ? READY :
+			    !strstr(line, "takes") ? (l2.balloons < l2.balloons_wanted ? GIVEN : NOTHING) :
+			    l2.balloons < scenario->balloons - 1 ? TAKEN : LAST_TAKEN;
 	report = strstr(line, " events ");
 	if (report && strstr(line, "e2e: channel "))
 		l2.events = atol(report + strlen(" events "));
@@ -398,23 +495,24 @@ static void take_l2_line(const char *line)
 		l2.done = true;
 }
 
-/* The vCPUs' sum, in debugfs for as long as the VM lives. */
+/* The vCPUs' sum, in debugfs for as long as the VM lives; of all QEMUs. */
 static void read_stat(pid_t pid)
 {
 	char prefix[32], path[PATH_MAX];
 	struct dirent *entry;
 	DIR *dir = opendir("/sys/kernel/debug/kvm");
+	long calls = -1;
 	FILE *f;
 
 	snprintf(prefix, sizeof(prefix), "%d-", pid);
 	while (dir && (entry = readdir(dir))) {
 		if (strncmp(entry->d_name, prefix, strlen(prefix)))
 			continue;
-		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%s/nested_hv_hypercalls",
+		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%s/nested_hv_relayed_hcalls",
 			 entry->d_name);
 		f = fopen(path, "re");
-		if (f && fscanf(f, "%ld", &stat_calls) != 1)
-			stat_calls = -1;
+		if (f && fscanf(f, "%ld", &calls) == 1)
+			stat_calls = (stat_calls < 0 ? 0 : stat_calls) + calls;
 		if (f)
 			fclose(f);
 	}
@@ -430,7 +528,7 @@ static bool qmp(int fd, const char *command, char *answer, size_t size)
 
 	if (command && dprintf(fd, "%s\n", command) < 0)
 		return false;
-	while (poll(&poll_fd, 1, 5000) > 0 && read(fd, answer + len, 1) == 1) {
+	while (poll(&poll_fd, 1, 20000) > 0 && read(fd, answer + len, 1) == 1) {
 		if (answer[len] != '\n') {
 			if (len < size - 1)
 				len++;
@@ -449,14 +547,19 @@ static bool qmp(int fd, const char *command, char *answer, size_t size)
 	return false;
 }
 
-static int qmp_connect(void)
+static int qmp_connect(int number)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = MONITOR };
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	double deadline = now() + ANSWER_SECONDS;
 	char answer[4096];
+	int ret;
 
-	if (!connect(fd, (struct sockaddr *)&address, sizeof(address)) &&
-	    qmp(fd, NULL, answer, sizeof(answer)) &&
+	/* It listens when QEMU has got that far. */
+	snprintf(address.sun_path, sizeof(address.sun_path), MONITOR "%d", number);
+	while ((ret = connect(fd, (struct sockaddr *)&address, sizeof(address))) && now() < deadline)
+		usleep(50000);
+	if (!ret && qmp(fd, NULL, answer, sizeof(answer)) &&
 	    qmp(fd, "{\"execute\": \"qmp_capabilities\"}", answer, sizeof(answer)))
 		return fd;
 	printf("# QMP: can't connect\n");
@@ -468,7 +571,7 @@ static int qmp_connect(void)
 static void show_registers(void)
 {
 	static char answer[16384];
-	int fd = qmp_connect();
+	int fd = qmp_connect(move.number);
 
 	if (fd >= 0 && qmp(fd, "{\"execute\": \"human-monitor-command\", \"arguments\": "
 			   "{\"command-line\": \"info registers\"}}", answer, sizeof(answer)))
@@ -504,6 +607,181 @@ static void show_threads(pid_t pid)
 		closedir(dir);
 }
 
+static pid_t start_vmm(const struct scenario *s, int out, const char *incoming, enum target target)
+{
+	char monitor[64];
+	pid_t pid;
+
+	move.number++;
+	snprintf(monitor, sizeof(monitor), MONITOR "%d", move.number);
+	unlink(monitor);
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		fail("fork: %s", strerror(errno));
+	if (!pid)
+		exec_vmm(s, out, incoming, target);
+	return pid;
+}
+
+/* False if QEMU ends, or if @status doesn't come in time. */
+static bool wait_for(int fd, const char *query, const char *status)
+{
+	double deadline = now() + ANSWER_SECONDS;
+	char answer[4096];
+
+	while (now() < deadline && qmp(fd, query, answer, sizeof(answer)) && !strstr(answer, "failed")) {
+		if (strstr(answer, status))
+			return true;
+		usleep(50000);
+	}
+	printf("# QMP: %s, not %s\n", answer, status);
+	return false;
+}
+
+#define QUERY_MIGRATION	"{\"execute\": \"query-migrate\"}"
+#define QUERY_VM	"{\"execute\": \"query-status\"}"
+
+/* What a vCPU is held in goes on when this has been asked for, and is under way. */
+static bool ask_held(int fd, const char *command)
+{
+	char answer[4096];
+
+	if (dprintf(fd, "%s", command) < 0)
+		return false;
+	if (!access(HELD, F_OK))
+		sleep(1);
+	unlink(HELD);
+	return qmp(fd, "", answer, sizeof(answer));
+}
+
+static bool migrate(int fd, const char *uri)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command),
+		 "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"%s\"}}", uri);
+	return ask_held(fd, command) && wait_for(fd, QUERY_MIGRATION, "\"completed\"");
+}
+
+/* Memory that L2 is to have; in MiB. */
+static bool set_balloon(int fd, unsigned int size)
+{
+	char command[128], answer[4096];
+
+	snprintf(command, sizeof(command),
+		 "{\"execute\": \"balloon\", \"arguments\": {\"value\": %u}}", size << 20);
+	return qmp(fd, command, answer, sizeof(answer));
+}
+
+/* Have another QEMU go on with the VM, with a request of the balloon's on its way if @size isn't 0. */
+static bool move_vm(const struct scenario *s, int out, unsigned int size, bool stopped)
+{
+	const char *uri = s->moves == LIVE ? STREAM : "file:" STATE;
+	int from = qmp_connect(move.number), to = -1, status;
+	double start = now();
+	char answer[4096];
+	pid_t target = 0;
+	bool good;
+
+	good = from >= 0 && (!stopped || qmp(from, "{\"execute\": \"stop\"}", answer, sizeof(answer))) &&
+	       (!size || set_balloon(from, size));
+	if (s->moves == LIVE) {
+		target = start_vmm(s, out, uri, ALIKE);
+		to = qmp_connect(move.number);
+	}
+	good = good && migrate(from, uri);
+	if (good)
+		read_stat(move.pid);
+	good = good && qmp(from, "{\"execute\": \"quit\"}", answer, sizeof(answer));
+	if (!good)
+		kill(move.pid, SIGKILL);
+	good = waitpid(move.pid, &status, 0) == move.pid && WIFEXITED(status) && !WEXITSTATUS(status) && good;
+	close(from);
+	if (s->moves != LIVE) {
+		target = start_vmm(s, out, uri, ALIKE);
+		to = qmp_connect(move.number);
+	}
+	move.pid = target;
+	good = good && to >= 0 &&
+	       (!stopped || (wait_for(to, QUERY_VM, "\"status\": \"paused\"") &&
+			     qmp(to, "{\"execute\": \"cont\"}", answer, sizeof(answer)))) &&
+	       wait_for(to, QUERY_VM, "\"status\": \"running\"");
+	close(to);
+	unlink(STATE);
+	move.longest = now() - start > move.longest ? now() - start : move.longest;
+	move.moves += good;
+	printf("# moved: %s, %.1f s\n", good ? "running again" : "failed", now() - start);
+	return good;
+}
+
+/* Save the VM, have targets refuse it, and go on. */
+static bool refuse_vm(const struct scenario *s, int out)
+{
+	int source = move.number, fd = qmp_connect(source), status;
+	bool good = fd >= 0 && migrate(fd, "file:" STATE);
+	char answer[4096];
+
+	for (size_t i = 0; i < NR_REFUSALS && good; i++) {
+		pid_t pid = start_vmm(s, out, "file:" STATE, refusals[i].target);
+		double deadline = now() + ANSWER_SECONDS;
+
+		while (!waitpid(pid, &status, WNOHANG) && now() < deadline)
+			usleep(50000);
+		if (now() >= deadline) {
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, 0);
+		}
+		refusals[i].refused = WIFEXITED(status) && WEXITSTATUS(status);
+	}
+	move.number = source;
+	unlink(STATE);
+	good = good && qmp(fd, "{\"execute\": \"cont\"}", answer, sizeof(answer));
+	close(fd);
+	return good;
+}
+
+static bool reset_vm(void)
+{
+	int fd = qmp_connect(move.number);
+	bool good = fd >= 0 && ask_held(fd, "{\"execute\": \"system_reset\"}");
+
+	close(fd);
+	return good;
+}
+
+/* What is due, by what L2 has printed. */
+static bool go_on(const struct scenario *s, int out)
+{
+	enum step step = move.step;
+	int fd;
+
+	move.step = NOTHING;
+	switch (s->moves) {
+	case SAVED:
+	case LIVE:
+		if (step == REBINDING)
+			usleep(rand() % 200000);
+		if (step == LAST_TAKEN) {
+			fd = qmp_connect(move.number);
+			return fd >= 0 && set_balloon(fd, MEMORY) && !close(fd);
+		}
+		if (step != NOTHING)
+			return move_vm(s, out, step == READY || step == GIVEN ? MEMORY - 16 :
+				       step == TAKEN ? MEMORY : 0, step == GIVEN);
+		return true;
+	case HELD_SAVED:
+		return access(HELD, F_OK) || move_vm(s, out, 0, false);
+	case RESET:
+		return access(HELD, F_OK) || reset_vm();
+	case REFUSED:
+		return step != REBINDING || move.tried++ || refuse_vm(s, out);
+	case STAYS:
+		break;
+	}
+	return true;
+}
+
 static bool l1_has_started(void)
 {
 	struct stat st;
@@ -517,45 +795,38 @@ static bool l1_has_started(void)
  */
 static bool run_vmm(const struct scenario *s)
 {
-	double start = now(), deadline = start + QEMU_SECONDS;
+	double start = now(), deadline = start + (s->moves ? MOVE_SECONDS : QEMU_SECONDS);
 	bool l1_started = false;
 	char line[MAX_LINE], buf[512];
-	bool stat_read = false;
+	bool stat_read = false, ended = false;
 	size_t len = 0;
 	int fds[2];
-	pid_t pid;
 
 	unlink(L1_LOG);
-	unlink(MONITOR);
+	unlink(STDERR_LOG);
+	unlink(HELD);
 	if (pipe2(fds, O_CLOEXEC))
 		fail("pipe: %s", strerror(errno));
-	fflush(stdout);
-	pid = fork();
-	if (pid < 0)
-		fail("fork: %s", strerror(errno));
-	if (!pid)
-		exec_vmm(s, fds[1]);
-	close(fds[1]);
+	move.pid = start_vmm(s, fds[1], NULL, ALIKE);
 
-	for (;;) {
+	while (!ended) {
 		struct pollfd fd = { .fd = fds[0], .events = POLLIN };
-		ssize_t n;
+		ssize_t n = 0;
 
 		l1_started = l1_started || l1_has_started();
 		if (now() > deadline || (!l1_started && now() > start + L1_SECONDS)) {
 			printf("# no %s after %.0f s\n", l1_started ? "end" : "L1", now() - start);
-			show_threads(pid);
+			show_threads(move.pid);
 			show_registers();
-			show_threads(pid);
-			kill(pid, SIGKILL);
-			break;
+			show_threads(move.pid);
+			kill(move.pid, SIGKILL);
 		}
-		if (poll(&fd, 1, 200) <= 0)
-			continue;
-		n = read(fds[0], buf, sizeof(buf));
-		if (n <= 0)
-			break;
-		l1_started = l1_started || s->kvm;
+		/* The write end stays open, for other QEMUs. */
+		if (poll(&fd, 1, 100) > 0)
+			n = read(fds[0], buf, sizeof(buf));
+		else
+			ended = waitpid(move.pid, &vmm.status, WNOHANG) == move.pid;
+		l1_started = l1_started || (s->kvm && n > 0);
 		for (ssize_t i = 0; i < n; i++) {
 			if (buf[i] == '\n' || len == sizeof(line) - 1) {
 				line[len] = '\0';
@@ -565,16 +836,17 @@ static bool run_vmm(const struct scenario *s)
 				line[len++] = buf[i];
 			}
 		}
+		if (!go_on(s, fds[1]))
+			deadline = 0;
 		/* L2 is at rest from then on, and stays for some seconds. */
 		if (l2.done && !stat_read) {
 			usleep(500000);
-			read_stat(pid);
+			read_stat(move.pid);
 			stat_read = true;
 		}
 	}
 	close(fds[0]);
-	if (waitpid(pid, &vmm.status, 0) != pid)
-		fail("waitpid: %s", strerror(errno));
+	close(fds[1]);
 	return l1_started || l1_has_started();
 }
 
@@ -617,15 +889,29 @@ static void take_vmm_line(const char *line)
 		kvm.nr_closed++;
 	}
 	if (!strncmp(line, "vmbus_set_owner ", 16)) {
+		/* Who is served doesn't change with the QEMU. */
+		if (!strncmp(line + 16, "owned 1 nested 1 ", 17)) {
+			vmm.owners++;
+			vmm.other_owners += vmm.owner[0] && strcmp(vmm.owner, line + 16);
+		}
 		snprintf(vmm.owner, sizeof(vmm.owner), "%s", line + 16);
 		printf("VMM| %s\n", line);
 	}
 	/* Its tracepoints are many. */
 	vmm.messages += !strncmp(line, "vmbus_recv_message ", 19);
 	vmm.contacts += !strncmp(line, "vmbus_initiate_contact ", 23);
-	vmm.gpadls += !strncmp(line, "vmbus_gpadl_created ", 20);
-	vmm.opened += !strncmp(line, "vmbus_channel_open ", 19);
-	if (strncmp(line, "vmbus_", 6))
+	vmm.gpadls += !strncmp(line, "vmbus_gpadl_header ", 19);
+	vmm.opened += !strncmp(line, "vmbus_open_channel ", 19);
+	/* One for memory to be given back may take several messages. */
+	vmm.balloon_requests += !strncmp(line, "hv_balloon_outgoing_balloon ", 28) ||
+				(!strncmp(line, "hv_balloon_outgoing_", 20) && strstr(line, "remaining 0"));
+	vmm.balloon_answers += !strncmp(line, "hv_balloon_incoming_", 20);
+	vmm.held += !strcmp(line, "exit: held");
+	vmm.completed += !strcmp(line, "exit: completed");
+	vmm.not_completed += !strcmp(line, "exit: not completed");
+	for (size_t i = 0; i < NR_REFUSALS; i++)
+		refusals[i].told = refusals[i].told || strstr(line, refusals[i].message);
+	if (strncmp(line, "vmbus_", 6) && (scenario->kvm || strncmp(line, "exit: input ", 12)))
 		printf("VMM| %s\n", line);
 	if (strstr(line, "hvrelay: VM ") && strstr(line, ": relaying "))
 		vmm.relaying = true;
@@ -714,6 +1000,13 @@ static void take_trace_line(const char *line)
 			trace.untranslated++;
 		if (!trace.first_kept.verdict[0])
 			trace.first_kept = e;
+		if (e.vm_id != trace.first_kept.vm_id) {
+			trace.kept_of_next++;
+			trace.signals_of_next += e.code == 0x5d;
+		} else if (trace.kept_of_next) {
+			trace.kept_of_first_then++;
+		}
+		trace.last_kept = e;
 		last_code = e.code;
 	} else if (!strncmp(e.verdict, "kept: ", 6)) {
 		trace.failed++;
@@ -722,6 +1015,7 @@ static void take_trace_line(const char *line)
 		trace.after_child = 0;
 	} else if (!strcmp(e.verdict, "to L1: another L2")) {
 		trace.another_l2++;
+		trace.first_is_another += e.vm_id == trace.first_kept.vm_id;
 		trace.after_child = 0;
 	} else if (!strcmp(e.verdict, "to L1: not selected")) {
 		trace.not_selected++;
@@ -789,6 +1083,39 @@ static void check_l1(const struct scenario *s)
 		      l1.child_signals);
 }
 
+/* Of L1. */
+static unsigned int boots(const struct scenario *s)
+{
+	return s->moves == RESET ? 2 : 1;
+}
+
+/* That the VM was where it had to be, and nothing got lost between. */
+static void check_moves(const struct scenario *s)
+{
+	if (s->moves == SAVED || s->moves == LIVE) {
+		check(move.moves == 5, "VMM: the VM is %s another QEMU 5 times (%d, up to %.1f s)",
+		      s->moves == LIVE ? "migrated to" : "saved, and restored by", move.moves,
+		      move.longest);
+		check(l2.balloons == s->balloons && l2.balloons_wanted == s->balloons,
+		      "L2: memory is taken and given back %d times", l2.balloons);
+		check(vmm.balloon_requests == 2u * s->balloons && vmm.balloon_answers == 2u * s->balloons,
+		      "VMM: its requests for memory are answered (%u, %u)", vmm.balloon_requests,
+		      vmm.balloon_answers);
+	}
+	if (s->moves == HELD_SAVED)
+		check(move.moves == 1, "VMM: the VM is saved, and restored by another QEMU");
+	if (s->moves == HELD_SAVED || s->moves == RESET)
+		check(vmm.held == 1 && vmm.completed == 1 && !vmm.not_completed,
+		      "VMM: completes the post that it was in first (%u, %u)", vmm.completed,
+		      vmm.not_completed);
+	if (s->moves != REFUSED && s->moves != RESET)
+		check(vmm.owners == 1u + move.moves && !vmm.other_owners,
+		      "VMM: each QEMU serves the same L2 (%u)", vmm.owners);
+	for (size_t i = 0; i < NR_REFUSALS && s->moves == REFUSED; i++)
+		check(refusals[i].refused && refusals[i].told, "VMM: a target %s refuses the VM",
+		      refusals[i].name);
+}
+
 /* Whose calls QEMU takes in the end. */
 static void check_owner(bool nested, unsigned long long vm_id)
 {
@@ -804,7 +1131,7 @@ static void check_l0(const struct scenario *s)
 
 	check(trace.readable && !trace.lost && !trace.other && !trace.failed,
 	      "L0: the trace is complete, no call was failed (%u)", trace.failed);
-	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
+	check(stat_calls == (long)kept, "L0: nested_hv_relayed_hcalls is what the trace shows (%ld, %u)",
 	      stat_calls, kept);
 	/* The first call comes back to L1 as well, see below. */
 	if (!s->classes && !s->property) {
@@ -814,7 +1141,7 @@ static void check_l0(const struct scenario *s)
 		return;
 	}
 	if (s->property)
-		check_owner(true, trace.first_kept.vm_id);
+		check_owner(true, trace.last_kept.vm_id);
 	else
 		check(vmm.relaying, "L0: the capability is enabled");
 	if (s->posts_kept) {
@@ -840,8 +1167,8 @@ static void check_l0(const struct scenario *s)
 		check(trace.not_authorized == 1 + l1.posts + l1.signals,
 		      "L0: reflects all calls as not authorized (%u)", trace.not_authorized);
 	else
-		check(trace.not_authorized == 1 + (s->child_auth ? 0 : 2u * s->child_calls) &&
-		      trace.another_l2 == (s->child_auth ? 2u * s->child_calls : 0),
+		check(trace.not_authorized == boots(s) + (s->child_auth ? 0 : 2u * s->child_calls) &&
+		      trace.another_l2 == (s->child_auth ? 2u * s->child_calls * boots(s) : 0),
 		      "L0: reflects the first call%s as not authorized (%u), as another L2's %u",
 		      s->child_calls && !s->child_auth ? " and the child's" : "",
 		      trace.not_authorized, trace.another_l2);
@@ -861,9 +1188,23 @@ static void check_vmm(const struct scenario *s)
 		check(!vmm.messages, "VMM: gets no message (%u)", vmm.messages);
 		return;
 	}
-	check(vmm.messages == trace.posts_kept - REFUSED_POSTS, "VMM: takes all messages (%u)", vmm.messages);
-	check(vmm.contacts == FIRST_CONTACTS + (unsigned int)s->reconnects,
-	      "VMM: is asked to connect (%u)", vmm.contacts);
+	check(vmm.messages == trace.posts_kept - REFUSED_POSTS * boots(s), "VMM: takes all messages (%u)",
+	      vmm.messages);
+	check(vmm.contacts == FIRST_CONTACTS * boots(s) + s->reconnects, "VMM: is asked to connect (%u)",
+	      vmm.contacts);
+	if (s->moves == RESET) {
+		check(vmm.opened > opened && vmm.gpadls > opened,
+		      "VMM: channels opened with ring buffers, before and after (%u, %u)", vmm.opened,
+		      vmm.gpadls);
+		check(trace.kept_of_next && !trace.kept_of_first_then &&
+		      trace.first_is_another == 2u * s->child_calls,
+		      "L0: keeps calls of the root after the reset (%u), with the VM id before none (%u of %u)",
+		      trace.kept_of_next, trace.kept_of_first_then,
+		      trace.kept_of_first_then + trace.first_is_another);
+		check(l2.events == (long)trace.signals_of_next, "L0: keeps all signals that L2 counts (%u, %ld)",
+		      trace.signals_of_next, l2.events);
+		return;
+	}
 	check(vmm.opened == opened && vmm.gpadls == opened,
 	      "VMM: channels opened with ring buffers (%u, %u)", vmm.opened, vmm.gpadls);
 	if (s->vmbus == CHANNEL)
@@ -984,7 +1325,7 @@ static void check_kvm_calls(const struct scenario *s)
 	check(trace.readable && !trace.lost && !trace.other && event == kvm.events + kvm.nr_events,
 	      "L0: the trace is complete and has no other event (%u)", kvm.nr_events);
 	check(exit == kvm.exits + kvm.nr_exits, "VMM: gets no other call of L2 (%u)", kvm.nr_exits);
-	check(stat_calls == (long)kept, "L0: nested_hv_hypercalls is what the trace shows (%ld, %u)",
+	check(stat_calls == (long)kept, "L0: nested_hv_relayed_hcalls is what the trace shows (%ld, %u)",
 	      stat_calls, kept);
 	check(same_ids && ids[CHILD] && ids[SECOND] && ids[OUTSIDE] && ids[CHILD] != ids[SECOND] &&
 	      ids[CHILD] != ids[OUTSIDE] && ids[SECOND] != ids[OUTSIDE],
@@ -1090,6 +1431,8 @@ int main(int argc, char **argv)
 		check_l1(s);
 		check_l0(s);
 		check_vmm(s);
+		if (s->moves)
+			check_moves(s);
 	}
 	printf("1..%d\n", cases);
 	return failures > 0;

@@ -30,7 +30,8 @@ usage() {
 		  --bindir DIR        where the test programs are [build/$BASE/lab/selftests]
 		  --root DIR          what else there is in the host's root directory
 		  --name NAME         name of the boot in the results [HOST]
-		  --expect WHAT       pass: no test may skip; skip: every test must [any]
+		  --expect WHAT       pass: no test may skip; skip: every test must; fail: every
+		                      case must, unless it skips [any]
 		  --allow FILE        tolerated splats [lab/splats.allow]
 		  --append ARGS       further kernel arguments, e.g. kvm_amd.npt=0
 		  --smp N             processors [the host's own default]
@@ -185,8 +186,8 @@ options 0 "host: kernel: out: tests: test-args: manifest: bindir: root: name: ex
 [ -z "$manifest" ] || [ -f "$manifest" ] || die "no manifest '$manifest'" "give an existing file"
 [ -z "$root" ] || [ -d "$root" ] || die "no directory '$root'" "give --root one"
 case $expect in
-any | pass | skip) ;;
-*) die "--expect '$expect' is unknown" "it takes pass, skip or any" ;;
+any | pass | skip | fail) ;;
+*) die "--expect '$expect' is unknown" "it takes pass, skip, fail or any" ;;
 esac
 
 # shellcheck source=lab/hosts/amd.sh

@@ -6,7 +6,9 @@
 # STEPS: the name of each step, one per line: a step that was never reached fails. One
 # named kunit:SUITE has the results of that suite, as debugfs has them.
 # ENVIRON: NONCE, NAME (of the boot, prefix of every test), BOOT (why the boot failed, or
-# empty), EXPECT (any; pass: no step may skip as a whole; skip: each step must).
+# empty, or SKIP and why nobody knows), WHAT (what that result is called), EXPECT (any; pass:
+# no step may skip as a whole; skip: each step must; fail: each case of each step must, unless
+# it skips).
 # VERDICTS: file that gets "NAME<tab>verdict" for each step.
 
 function clean(text)
@@ -40,6 +42,10 @@ function tap_case(step, line,  good, number, skip, directive)
 	line = clean(line)
 	if (line == "")
 		line = "case " ncases[step]
+	if (EXPECT == "fail" && !skip) {
+		good = !good
+		line = line " fails"
+	}
 	if (skip)
 		skipped[step]++
 	else if (!good)
@@ -94,7 +100,9 @@ function own_failure(step)
 		return "its verdict is not readable: " how[step]
 	if (detail[step] == 4)
 		return ""
-	if (detail[step] != 0 && !failed[step])
+	if (EXPECT == "fail" && (!tap[step] || detail[step] == 0))
+		return "no case of it failed"
+	if (detail[step] != 0 && !failed[step] && EXPECT != "fail")
 		return "exit status " detail[step]
 	if (!tap[step])
 		return ""
@@ -111,7 +119,8 @@ function own_failure(step)
 
 function report(good, name, comment)
 {
-	print (good ? "ok " : "not ok ") ++number " " name (comment == "" ? "" : " # " comment)
+	number++
+	print (good ? "ok " : "not ok ") number " " name (comment == "" ? "" : " # " comment)
 }
 
 function report_step(step,  name, why, skip, verdict, i)
@@ -119,7 +128,8 @@ function report_step(step,  name, why, skip, verdict, i)
 	name = NAME "/" step
 	why = own_failure(step)
 	if (why != "" && tap[step]) {
-		cases[step] = cases[step] "  not ok " ++ncases[step] " " step \
+		ncases[step]++
+		cases[step] = cases[step] "  not ok " ncases[step] " " step \
 			": the program itself # " clean(why) "\n"
 		failed[step]++
 	}
@@ -129,7 +139,7 @@ function report_step(step,  name, why, skip, verdict, i)
 	verdict = why != "" ? "fail" : skip ? "skip" : "pass"
 	if (EXPECT == "skip" && verdict == "pass")
 		why = "it must skip here, but passed"
-	if (EXPECT == "pass" && verdict == "skip")
+	if ((EXPECT == "pass" || EXPECT == "fail") && verdict == "skip")
 		why = "it must not skip here: " clean(reason[step])
 
 	if (why != "")
@@ -156,6 +166,7 @@ BEGIN {
 	NONCE = ENVIRON["NONCE"]
 	NAME = ENVIRON["NAME"]
 	BOOT = ENVIRON["BOOT"]
+	WHAT = ENVIRON["WHAT"] == "" ? "boot: no splat" : ENVIRON["WHAT"]
 	EXPECT = ENVIRON["EXPECT"]
 	VERDICTS = ENVIRON["VERDICTS"]
 }
@@ -213,7 +224,7 @@ END {
 	print "KTAP version 1"
 	print "1.." steps + 1
 	printf "%s", facts
-	report(BOOT == "", NAME " boot: no splat", clean(BOOT))
+	report(BOOT == "" || BOOT ~ /^SKIP /, NAME " " WHAT, clean(BOOT))
 	for (i = 1; i <= steps; i++) {
 		step = names[i]
 		if (reason[step] == "")

@@ -14,7 +14,9 @@ usage() {
 		Runs the jobs of lab/plan that are in GROUP (and whose name matches JOB-GLOB):
 		  test    everything, on the lab's kernel
 		  quick   the relay's own tests on one host of each vendor, and the harness
+		  host    what is for real hosts, on an emulated Intel host, which takes long
 		  debug   the same tests on a kernel with KASAN, lockdep and the like
+		  kcsan   the relay's selftests on a kernel that looks for data races
 		  i386    the KUnit tests on a 32-bit kernel
 		  gcov    the relay's tests, counting what they execute: for make coverage
 		  run     the demo: shows what the relay does on each host
@@ -32,7 +34,7 @@ usage() {
 		  SEED=N       of the fuzzer, a number [a random one]
 		  FUZZ_SECONDS=N  how long it runs, by the clock of the emulated host [60]
 		  BASE=X.Y     base kernel [7.3]
-		  CONFIG=NAME  for the group test: take the group NAME instead, debug or i386
+		  CONFIG=NAME  for the group test: take the group NAME instead, debug, i386 or kcsan
 
 		Exit status: 0 if something ran and nothing failed, 1 otherwise.
 	EOT
@@ -93,8 +95,8 @@ read_plan() {
 			# shellcheck disable=SC2086 # words
 			value=$(expand $value)
 			;;
-		expect:pass | expect:skip) ;;
-		expect:*) bad_plan "'$value' is not an expectation" "use pass or skip" ;;
+		expect:pass | expect:skip | expect:fail) ;;
+		expect:*) bad_plan "'$value' is not an expectation" "use pass, skip or fail" ;;
 		same:*) [[ ${plan[$value groups]+set} ]] || bad_plan "there is no job '$value' above" "name an earlier one" ;;
 		limit:* | timeout:*) [[ $value =~ ^[0-9TIME\ +*]+$ ]] || bad_plan "'$value' is no time" "e.g. TIME * 6 + 600" ;;
 		esac
@@ -317,12 +319,12 @@ case $group in
 test)
 	case ${CONFIG:-lab} in
 	lab) ;;
-	debug | i386) group=$CONFIG ;;
-	*) die "no tests for CONFIG='$CONFIG'" "use CONFIG= one of: lab debug i386" ;;
+	debug | i386 | kcsan) group=$CONFIG ;;
+	*) die "no tests for CONFIG='$CONFIG'" "use CONFIG= one of: lab debug i386 kcsan" ;;
 	esac
 	;;
-quick | debug | i386 | gcov | run | fuzz | e2e | qemu) ;;
-*) die "no group '$group'" "give test, quick, debug, i386, gcov, run, fuzz, e2e or qemu; see lab/run-plan.sh --help" ;;
+quick | host | debug | i386 | kcsan | gcov | run | fuzz | e2e | qemu) ;;
+*) die "no group '$group'" "give test, quick, host, debug, i386, kcsan, gcov, run, fuzz, e2e or qemu; see lab/run-plan.sh --help" ;;
 esac
 max=${JOBS:-2} out=$BUILD/$group
 declare -A plan sets tests left_out

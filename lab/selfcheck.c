@@ -116,7 +116,7 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "failed-case")) {
 		printf("TAP version 13\n1..2\nok 1 first\nnot ok 2 second\n");
-		return 0;
+		return 1;
 	}
 	if (!strcmp(what, "forged-verdict"))
 		return forged_verdict();

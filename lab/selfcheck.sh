@@ -101,6 +101,13 @@ check_programs() {
 	boot noskip --manifest "$work/manifest" --expect pass
 	result "a skip where a pass is expected is a failure" has '^not ok 2 noskip/skip # it must not skip here'
 
+	manifest "10 failed-case
+10 fail"
+	boot nofail --manifest "$work/manifest" --expect fail
+	result "a case that passes where a failure is expected is a failure" has '^  not ok 1 first fails$'
+	result "one that fails there passes" has '^  ok 2 second fails$'
+	result "a program without a case that fails is a failure" has '^not ok 3 nofail/fail # no case of it failed$'
+
 	manifest "600 hang"
 	boot hang --manifest "$work/manifest" --timeout 10
 	result "a hung boot is ended and failed" boot_failed 'hung after 10 s \(last console line: '

@@ -16,20 +16,9 @@
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$TOP/lab/results.sh"
 
-# The emulator itself, a child of lab/term.c: with what is in this directory.
-start=
-options 0 "start:" "$@"
+options 0 "" "$@"
 host=${HOST-} config=$(full_config "${CONFIG:-lab}")
-if [[ $start ]]; then
-	# shellcheck source=lab/hosts/amd.sh
-	. "$TOP/lab/hosts/$host.sh"
-	trap 'kill -KILL "$HOST_PID" 2> /dev/null || true; exit 1' INT TERM
-	host_start "$start" "$start/bzImage" "$start/initrd" "$(< "$start/cmdline")" 1024 "$HOST_SMP"
-	wait "$HOST_PID" || die "the emulator failed: $(tail -n 1 "$start/emulator.log")" "try again, or another HOST="
-	exit
-fi
-
-need gcc cpio busybox
+need cpio busybox socat
 load_base
 [[ $host && -f $TOP/lab/hosts/$host.sh ]] || die "no host '$host'" "HOST= takes one of: $(list_hosts)"
 [[ $(file -L "$(type -P busybox)") == *'statically linked'* ]] || die "busybox is not the static one" "run: make setup"
@@ -41,8 +30,9 @@ host_check
 # shellcheck disable=SC2086 # words
 "$TOP/scripts/selftests.sh" ${TEST-}
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work=$(mktemp -d) starter=
+trap '[[ ! $starter ]] || kill "$starter" 2> /dev/null || true; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 ready="The shell is ready."
 
 make_root() {
@@ -77,26 +67,56 @@ make_root() {
 	(cd "$root" && find . | cpio -o -H newc --quiet) > "$work/initrd"
 }
 
+# In the background, with its serial port at the terminal that socat makes.
+start_host() {
+	local started=$SECONDS HOST_PID=
+
+	trap '[[ ! $HOST_PID ]] || kill -KILL "$HOST_PID" 2> /dev/null || true; exit 0' TERM
+	until [[ -e $work/console ]]; do
+		sleep 0.1
+	done
+	HOST_CONSOLE=$(readlink -f "$work/console")
+	# socat waits for someone to open it, whatever becomes of the emulator.
+	exec 9<> "$HOST_CONSOLE"
+	host_start "$work" "$BUILD/lab/series-$config/bzImage" "$work/initrd" \
+		"console=ttyS0,115200 panic=-1 quiet $HOST_CMDLINE PATH=/tests:/bin $size" 1024 "$HOST_SMP"
+	# Bochs crashes at poweroff: only one that ends at once has failed.
+	{ wait "$HOST_PID"; } 2> /dev/null || ((SECONDS > started + 5)) ||
+		die "the emulator failed: $(tail -n 1 "$work/emulator.log")" "try again, or another HOST="
+}
+
+# What is sent while the host boots would be lost.
+commands() {
+	until grep -qs "$ready" "$work/output"; do
+		kill -0 $$ 2> /dev/null || exit 0
+		sleep 0.2
+	done
+	cat "$1"
+	echo exit
+	tail --pid=$$ -f /dev/null
+}
+
 make_root
-gcc -O2 -Wall -Wextra -Werror -o "$work/term" "$TOP/lab/term.c" || die "lab/term.c does not compile" "run: make setup"
-ln -s "$BUILD/lab/series-$config/bzImage" "$work/bzImage"
-size='' limit=()
+size=''
 if [[ -t 0 ]]; then
 	read -r rows columns < <(stty size)
-	size="SIZE=rows,$rows,cols,$columns"
-else
-	limit=(timeout --foreground "$HOST_TIMEOUT")
+	((!rows)) || size="SIZE=rows,$rows,cols,$columns"
 fi
-say "console=ttyS0,115200 panic=-1 quiet $HOST_CMDLINE PATH=/tests:/bin $size" > "$work/cmdline"
 say "booting $host; ^] ends it"
+console="PTY,link=$work/console,rawer,wait-slave"
+start_host &
+starter=$!
 status=0
-term() {
-	"${limit[@]}" "$work/term" --wait "$ready" "$TOP/lab/shell.sh" --start "$work"
-}
 if [[ -t 0 ]]; then
-	term || status=$?
+	socat "STDIO,rawer,isig=0,escape=0x1d" "$console" || status=$?
 else
-	{ cat; echo exit; } | term || status=$?
+	: > "$work/output"
+	cat > "$work/commands"
+	timeout --foreground "$HOST_TIMEOUT" socat STDIO "$console" \
+		< <(commands "$work/commands") | tee "$work/output" || status=$?
 fi
+kill "$starter" 2> /dev/null || true
+wait "$starter" || true
+starter=
 ((status != 124)) || die "the host did not end within $HOST_TIMEOUT s" "let the last line be: exit"
 exit "$status"

@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# selftests.sh [--private] [NAME...]
+# selftests.sh [--private] [NAME|FILE.c...]
 #
 # Build KVM selftests of build/<base>/linux, static and out of tree, into
 # build/<base>/lab/selftests/: those of these names, or those that the series adds.
+# A FILE.c is a program from elsewhere, built as if it were one of them.
 # With --private, for the capability's number in "make deb", into selftests-private/.
 
 . "$(dirname "$0")/lib.sh"
@@ -52,7 +53,7 @@ headers() {
 build() {
 	# ccache makes the targets of dependency files relative, and make then knows no such target.
 	find "$obj/kvm" -name '*.d' -exec sed -i "1s,^[./]*${obj##*/}/,$obj/," {} +
-	make -C "$dir" -j"$(nproc)" OUTPUT="$obj/kvm" INSTALL_HDR_PATH="$obj/usr" \
+	make -C "$dir" -f "$TOP/scripts/kselftest.mk" -j"$(nproc)" OUTSIDE="${outside[*]}" OUTPUT="$obj/kvm" INSTALL_HDR_PATH="$obj/usr" \
 		KHDR_INCLUDES="-isystem $obj/usr/include" \
 		CC="ccache gcc" LDFLAGS="-static -pthread" "$@"
 }
@@ -60,8 +61,13 @@ build() {
 logged "$log" headers || die "installing the kernel headers failed" "see $log"
 
 ((${#args[@]})) || mapfile -t args < <(own_tests)
-tests=()
+tests=() outside=()
 for name in "${args[@]}"; do
+	if [[ $name == *.c ]]; then
+		outside+=("$(cd "$(dirname "$name")" && pwd -P)")
+		tests+=("outside/$(basename "$name" .c)")
+		continue
+	fi
 	path=$(find_test "$name") ||
 		die "there is no KVM selftest $name in build/$BASE/linux" \
 		    "see tools/testing/selftests/kvm there"

@@ -3,12 +3,13 @@
 #
 # series-mail.sh [--out DIR] [--tested FILE]
 #
-# Export the series as mails for "git send-email", with the cover letter of
-# series/cover-letter, into DIR, default build/<base>/series.  What was in DIR is
-# replaced.  From and Signed-off-by are user.name and user.email of the user's git
+# Export the patches as mails for "git send-email" into DIR, default
+# build/<base>/series, as the series that series/parts has, one after the other:
+# N-NAME-*.patch, with the cover letter of series/cover-letter.NAME.  What was in DIR
+# is replaced.  From and Signed-off-by are user.name and user.email of the user's git
 # configuration; To and Cc are the kernel's get_maintainer.pl's.
 #
-# In the cover letter, a line @testing@ becomes the figures of the "make test" that
+# In a cover letter, a line @testing@ becomes the figures of the "make test" that
 # left FILE, if that was a complete run of this very tree, and a line @base@
 # becomes what the patches apply to.
 
@@ -35,7 +36,6 @@ load_state
 left=$(unfolded)
 [[ -z $left ]] || die "build/$BASE/linux has $left" "make refresh"
 letter=$TOP/series/cover-letter
-[[ -s $letter ]] || die "there is no series/cover-letter" "write one: a subject, an empty line, text"
 
 mkdir -p "$BUILD"
 TMP=$(mktemp -d "$BUILD/series.XXXXXX")
@@ -59,11 +59,30 @@ make_commits() {
 	git -C "$TMP/clone" update-ref refs/heads/mail "$parent"
 }
 
-# Set to_cc[] to format-patch's options.  To are those who look after KVM.
+# Set names[], and ends[] to each one's last commit.
+read_parts() {
+	local name subject
+
+	names=() ends=()
+	while read -r name subject; do
+		[[ $name && $name != '#'* ]] || continue
+		[[ -s $letter.$name ]] ||
+			die "there is no series/cover-letter.$name" "write one: a subject, an empty line, text"
+		names+=("$name")
+		ends+=("$(git -C "$TMP/clone" log --format='%H %s' base..mail |
+			awk -v subject="$subject" 'substr($0, index($0, " ") + 1) == subject { print $1 }')")
+		[[ ${ends[-1]} ]] || die "series/parts: there is no patch '$subject'" "name the last one of $name"
+	done < "$TOP/series/parts"
+	[[ ${ends[-1]-} == "$(git -C "$TMP/clone" rev-parse mail)" ]] ||
+		die "series/parts doesn't end with the last patch" "name it there"
+}
+
+# Set to_cc[] to format-patch's options for these patches.  To are those who look after KVM.
 find_recipients() {
 	local line address role
 
-	git -C "$TMP/clone" format-patch -q -o "$TMP/plain" base..mail
+	rm -rf "$TMP/plain"
+	git -C "$TMP/clone" format-patch -q -o "$TMP/plain" "$1"
 	(cd "$LINUX" && perl scripts/get_maintainer.pl --no-git --no-git-fallback --nofixes \
 		--rolestats "$TMP/plain"/*.patch) > "$TMP/recipients" 2> "$TMP/err" ||
 		die "get_maintainer.pl failed ($(head -n 1 "$TMP/err"))" "run it on the patches by hand"
@@ -98,43 +117,64 @@ testing() {
 	echo
 	echo "Skipped are cases for the other vendor, for nested paging where the host or"
 	echo "its module has none, and all that need nested virtualization with nested=0."
+	echo "With fixes/*/pristine, a case passes if it fails, as there is no fix."
 	[[ ! $WITHOUT ]] ||
 		printf '%s\n' "So is, but in the sum only, what this base leaves out:" "  $WITHOUT"
 }
 
 base() {
+	((!$1)) || cat <<-TEXT
+	The series goes on top of "$(head -n 1 "$letter.${names[$1 - 1]}")",
+	and together with that onto what follows.
+
+	TEXT
 	cat <<-TEXT
-	The series applies with "git am" to v$(make -s -C "$LINUX" kernelversion).  It was made and tested on
+	It applies with "git am" to v$(make -s -C "$LINUX" kernelversion).  It was made and tested on
 	Debian's source of that kernel, which has no public history, hence no
 	base-commit: $PKG $VERSION.  The patches have full
 	blob ids for "git am -3".
 
-	base-tree: $(git -C "$TMP/clone" rev-parse 'base^{tree}')
+	base-tree: $(git -C "$TMP/clone" rev-parse "$2^{tree}")
 	TEXT
 }
 
+# Of the part with this index, which goes on top of this commit.
 fill_letter() {
 	local line
 
 	while IFS= read -r line; do
 		case $line in
 		@testing@) testing ;;
-		@base@) base ;;
-		@*@) die "series/cover-letter has an unknown mark $line" "use @testing@ or @base@" ;;
+		@base@) base "$1" "$2" ;;
+		@*@) die "a cover letter has an unknown mark $line" "use @testing@ or @base@" ;;
 		*) printf '%s\n' "$line" ;;
 		esac
-	done < "$letter" | cat -s
+	done < "$letter.${names[$1]}" | cat -s
 }
 
 make_commits
-find_recipients
-fill_letter > "$TMP/letter"
-git -C "$TMP/clone" -c branch.mail.description="$(< "$TMP/letter")" \
-	format-patch -q -s --full-index --cover-letter --cover-from-description=subject \
-	"${to_cc[@]}" -o "$TMP/new" base..mail
+read_parts
+mkdir "$TMP/new"
+from=base
+for i in "${!names[@]}"; do
+	find_recipients "$from..${ends[i]}"
+	fill_letter "$i" "$from" > "$TMP/letter"
+	git -C "$TMP/clone" branch -q -f part "${ends[i]}"
+	rm -rf "$TMP/part"
+	git -C "$TMP/clone" -c branch.part.description="$(< "$TMP/letter")" \
+		format-patch -q -s --full-index --cover-letter --cover-from-description=subject \
+		"${to_cc[@]}" -o "$TMP/part" "$from..part"
+	for mail in "$TMP/part"/*.patch; do
+		mv "$mail" "$TMP/new/$((i + 1))-${names[i]}-${mail##*/}"
+	done
+	from=${ends[i]}
+done
 
 mkdir -p "$(dirname "$out")"
 rm -rf "$out"
 mv "$TMP/new" "$out"
-say "series: $(git -C "$TMP/clone" rev-list --count base..mail) patches and a cover letter in ${out#"$TOP"/}"
-say "series: send them with: git send-email ${out#"$TOP"/}/*.patch"
+for i in "${!names[@]}"; do
+	prefix=${out#"$TOP"/}/$((i + 1))-${names[i]}
+	mails=("$out/$((i + 1))-${names[i]}"-*.patch)
+	say "series: $((${#mails[@]} - 1)) patches and a cover letter; send them with: git send-email $prefix-*.patch"
+done

@@ -60,6 +60,7 @@ packages() {
 	clang-19 lld-19 llvm-19		# make check: the kernel wants 17 or newer
 	coccinelle			# make check: coccicheck
 	python3-sphinx			# make check: the kernel's documentation
+	rustc				# the example in Rust of vmm/example
 	shellcheck			# make lint
 	debian-archive-keyring		# verifies the kernel source
 	qemu-system-x86			# the emulated AMD host (TCG)
@@ -68,6 +69,7 @@ packages() {
 	bochsbios vgabios		# their firmware
 	isolinux syslinux-common	# their boot loader
 	xorriso				# their boot medium
+	socat				# make shell: its terminal
 	lcov busybox-static		# make coverage
 	mmdebstrap lintian		# make test-deb
 	LIST

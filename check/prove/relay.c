@@ -369,7 +369,7 @@ static void any_vcpu(struct kvm_vcpu *vcpu)
 	ASSUME(maxphyaddr >= 32 && maxphyaddr <= 52);
 	vcpu->arch.reserved_gpa_bits = ~0ull << maxphyaddr;
 	vcpu->arch.hyperv_enabled = nondet_bool();
-	vcpu->stat.nested_hv_hypercalls = nondet_u64();
+	vcpu->stat.nested_hv_relayed_hcalls = nondet_u64();
 
 	hv.enforce_cpuid = any_hv.enforce_cpuid;
 	hv.cpuid_cache = any_hv.cpuid_cache;
@@ -465,7 +465,7 @@ static void prove_exit(struct kvm_vcpu *vcpu, bool is_svm, bool others)
 		 hv.vp_assist_page.nested_control.features.directhypercall;
 	tracing = __tracepoint_kvm_hv_nested_relay.key.key.enabled.counter;
 	flush = direct && (hv.cpuid_cache.nested_eax & DIRECT_FLUSH) && is_flush(code);
-	counted = vcpu->stat.nested_hv_hypercalls;
+	counted = vcpu->stat.nested_hv_relayed_hcalls;
 
 	/* Where does the exit go? */
 	if (is_svm) {
@@ -491,7 +491,7 @@ static void prove_exit(struct kvm_vcpu *vcpu, bool is_svm, bool others)
 	}
 	PROVE("gates", "TLB flushes go where they went before", (wanted && !kept) == flush);
 	PROVE("gates", "the decision changes nothing", registers_unchanged(vcpu, false, false) &&
-	      vcpu->stat.nested_hv_hypercalls == counted && !walks && !injections && !skips &&
+	      vcpu->stat.nested_hv_relayed_hcalls == counted && !walks && !injections && !skips &&
 	      run.exit_reason == KVM_EXIT_UNKNOWN && vcpu->arch.hflags == HF_GUEST_MASK &&
 	      !vcpu->arch.complete_userspace_io);
 	if (!racing)
@@ -580,11 +580,11 @@ static void prove_exit(struct kvm_vcpu *vcpu, bool is_svm, bool others)
 		      run.exit_reason == KVM_EXIT_UNKNOWN && !vcpu->arch.complete_userspace_io);
 		PROVE("intercept", "nothing is lost for a second try",
 		      registers_unchanged(vcpu, false, false) &&
-		      vcpu->stat.nested_hv_hypercalls == counted);
+		      vcpu->stat.nested_hv_relayed_hcalls == counted);
 		return;
 	}
 	PROVE("intercept", "no fault for any other call", !injections);
-	PROVE("registers", "the call is counted once", vcpu->stat.nested_hv_hypercalls == counted + 1);
+	PROVE("registers", "the call is counted once", vcpu->stat.nested_hv_relayed_hcalls == counted + 1);
 
 	if (ret == 0) {
 		PROVE("registers", "exactly bit 31 is dropped, and the fast bit set for a signal",
@@ -676,12 +676,12 @@ void prove_begin(void)
 	u64 l2_control = control, counted;
 
 	any_vcpu(vcpu);
-	counted = vcpu->stat.nested_hv_hypercalls;
+	counted = vcpu->stat.nested_hv_relayed_hcalls;
 	ASSUME((u16)control != POST && (u16)control != SIGNAL);
 	PROVE("defined", "begin fails a call that has no class",
 	      kvm_hv_nested_relay_begin(vcpu, &control, &input, &status) &&
 	      status == STATUS_CODE && warnings == 1 && !walks && !injections);
 	PROVE("registers", "a call that has no class changes nothing",
 	      registers_unchanged(vcpu, false, false) && control == l2_control &&
-	      vcpu->stat.nested_hv_hypercalls == counted);
+	      vcpu->stat.nested_hv_relayed_hcalls == counted);
 }

@@ -6,7 +6,8 @@
  *
  * Boot: multiboot, with the Linux kernel and its initramfs as modules; the first module's arguments
  * are Linux' command line. L1's own arguments are "noauth": never authorize L2's direct hypercalls, and
- * "child-auth": authorize those of the other guest, too.
+ * "child-auth": authorize those of the other guest, too; and "id-by-boot": the root's VM ID differs by
+ * how often the machine was reset, and the other guest has that of the root before.
  *
  * L2 has interrupts, the APIC, ports and memory directly. What it doesn't:
  *
@@ -32,6 +33,9 @@
 
 #define PORT_CONSOLE		0xe9
 #define PORT_QEMU_EXIT		0x501
+#define PORT_CMOS_INDEX		0x70
+#define PORT_CMOS_DATA		0x71
+#define CMOS_BOOTS		0x7e	/* of the RAM there, which a reset keeps */
 #define PORT_END		0x4f0
 #define PORT_CHILD		0x4f1
 
@@ -109,7 +113,8 @@ static unsigned int moved_used;
 static u8 child_memory[8][PAGE_SIZE] PAGE_ALIGNED;
 static char command_line[COMMAND_LINE_SIZE];
 
-static bool never_authorize, authorize_child, first_call_seen;
+static bool never_authorize, authorize_child, id_by_boot, first_call_seen;
+static u64 boots;
 static struct {
 	u64 exits, cpuid, nested_synic, own_calls, pages_moved;
 } counts;
@@ -498,6 +503,22 @@ enum { CHILD_PML4 = 1, CHILD_PDPT, CHILD_PD, CHILD_CODE, CHILD_MESSAGE, CHILD_HY
 
 extern const char child_code[], child_code_end[];
 
+static u64 count_boot(void)
+{
+	u64 n;
+
+	outb(PORT_CMOS_INDEX, CMOS_BOOTS);
+	n = inb(PORT_CMOS_DATA);
+	outb(PORT_CMOS_INDEX, CMOS_BOOTS);
+	outb(PORT_CMOS_DATA, n + 1);
+	return n;
+}
+
+static u64 vm_id_of_root(u64 boot)
+{
+	return root.nested_root + (boot << 32);
+}
+
 static void set_up_child(void)
 {
 	static const u32 unload[] = { 1, 0, 1, 8, 16, 0 };
@@ -521,6 +542,7 @@ static void set_up_child(void)
 	memset(control_pages[1], 0, PAGE_SIZE);
 	child.control = control_pages[1];
 	child.launched = false;
+	child.vm_id = id_by_boot ? vm_id_of_root(boots - 1) : child.nested_root;
 	vendor->setup(&child, &start);
 	vendor->flush(&child);
 }
@@ -705,6 +727,9 @@ void main(u32 magic, const struct multiboot_info *info)
 		die("want two modules, a kernel and its initramfs, not %u", (u64)info->mods_count);
 	never_authorize = word_in((char *)(u64)info->cmdline, "noauth");
 	authorize_child = word_in((char *)(u64)info->cmdline, "child-auth");
+	id_by_boot = word_in((char *)(u64)info->cmdline, "id-by-boot");
+	if (id_by_boot)
+		boots = count_boot();
 	pick_vendor();
 
 	wrmsr(HV_MSR_GUEST_OS_ID, BIT(63) | 1);
@@ -720,6 +745,7 @@ void main(u32 magic, const struct multiboot_info *info)
 	load_linux(info, &start);
 	map_root_memory();
 	root.control = control_pages[0];
+	root.vm_id = vm_id_of_root(boots);
 	vendor->setup(&root, &start);
 	print("L2 starts, by %s", vendor->name);
 	run_root();

@@ -134,6 +134,7 @@ struct guest {
 	struct regs regs;
 	u64 rip;		/* written back when the guest is run */
 	u64 nested_root;	/* of its nested paging */
+	u64 vm_id;		/* for L0 */
 	void *control;		/* VMCB or enlightened VMCS, a page */
 	bool launched;
 	u64 calls_reflected[2];	/* nested posts and signals */
@@ -212,6 +213,14 @@ static inline void cpuid(u32 leaf, u32 subleaf, u32 out[4])
 {
 	asm volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])
 		     : "a"(leaf), "c"(subleaf));
+}
+
+static inline u8 inb(u16 port)
+{
+	u8 value;
+
+	asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
 }
 
 static inline void outb(u16 port, u8 value)

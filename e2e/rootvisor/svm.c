@@ -133,7 +133,7 @@ static void svm_setup(struct guest *guest, const struct start *start)
 	vmcb->np_enable = 1;
 	vmcb->nested_cr3 = guest->nested_root;
 	vmcb->hv_vp_id = 0;
-	vmcb->hv_vm_id = guest->nested_root;
+	vmcb->hv_vm_id = guest->vm_id;
 	vmcb->hv_partition_assist_page = (u64)partition_assist_page;
 
 	vmcb->es = vmcb->ss = vmcb->ds = vmcb->fs = vmcb->gs = data;

@@ -173,7 +173,7 @@ static void vmx_setup(struct guest *guest, const struct start *start)
 	evmcs->ept = guest->nested_root | 3 << 3 | 6;	/* four levels, write-back */
 	evmcs->link = -1ull;
 	evmcs->hv_vp_id = 0;
-	evmcs->hv_vm_id = guest->nested_root;
+	evmcs->hv_vm_id = guest->vm_id;
 	evmcs->hv_partition_assist_page = (u64)partition_assist_page;
 
 	for (int i = 0; i < 6; i++)

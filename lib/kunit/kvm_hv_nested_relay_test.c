@@ -194,7 +194,7 @@ static struct relay_result begin(struct relay_test *relay, u64 control, u64 inpu
 static void assert_relayed(struct kunit *test, u64 control, u64 input, u64 l1_input)
 {
 	struct relay_test *relay = test->priv;
-	u64 counted = relay->vcpu->stat.nested_hv_hypercalls;
+	u64 counted = relay->vcpu->stat.nested_hv_relayed_hcalls;
 	int walks = relay->walks, injections = relay->injections;
 	struct relay_result result = begin(relay, control, input);
 
@@ -209,14 +209,14 @@ static void assert_relayed(struct kunit *test, u64 control, u64 input, u64 l1_in
 	if (!(control & FAST))
 		KUNIT_ASSERT_EQ(test, relay->walked, input);
 	KUNIT_ASSERT_EQ(test, relay->injections, injections);
-	KUNIT_ASSERT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls, counted + 1);
+	KUNIT_ASSERT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls, counted + 1);
 }
 
 /* The call is KVM's to complete, with a status. */
 static void assert_refused(struct kunit *test, u64 control, u64 input, u64 status)
 {
 	struct relay_test *relay = test->priv;
-	u64 counted = relay->vcpu->stat.nested_hv_hypercalls;
+	u64 counted = relay->vcpu->stat.nested_hv_relayed_hcalls;
 	int walks = relay->walks, injections = relay->injections;
 	struct relay_result result = begin(relay, control, input);
 
@@ -228,14 +228,14 @@ static void assert_refused(struct kunit *test, u64 control, u64 input, u64 statu
 			    "control 0x%llx input 0x%llx", control, input);
 	KUNIT_ASSERT_EQ(test, relay->walks, walks);
 	KUNIT_ASSERT_EQ(test, relay->injections, injections);
-	KUNIT_ASSERT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls, counted + 1);
+	KUNIT_ASSERT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls, counted + 1);
 }
 
 /* There is no call, or not yet: L1 gets the walk's fault. */
 static void assert_intercepted(struct kunit *test, u64 control, u64 input)
 {
 	struct relay_test *relay = test->priv;
-	u64 counted = relay->vcpu->stat.nested_hv_hypercalls;
+	u64 counted = relay->vcpu->stat.nested_hv_relayed_hcalls;
 	int walks = relay->walks, injections = relay->injections;
 	struct relay_result result = begin(relay, control, input);
 
@@ -244,7 +244,7 @@ static void assert_intercepted(struct kunit *test, u64 control, u64 input)
 	KUNIT_ASSERT_EQ(test, relay->walks, walks + 1);
 	KUNIT_ASSERT_EQ(test, relay->walked, input);
 	KUNIT_ASSERT_EQ(test, relay->injections, injections + 1);
-	KUNIT_ASSERT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls, counted);
+	KUNIT_ASSERT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls, counted);
 
 	KUNIT_ASSERT_EQ(test, relay->injected.vector, relay->fault.vector);
 	KUNIT_ASSERT_EQ(test, relay->injected.error_code_valid, relay->fault.error_code_valid);
@@ -991,7 +991,7 @@ static void unreadable_input_is_a_memory_intercept(struct kunit *test)
 		assert_intercepted(test, NESTED | classes[i].code, 0);
 	}
 	KUNIT_EXPECT_EQ(test, relay->injections, 6);
-	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls, 0);
+	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls, 0);
 }
 
 static void intercept_has_no_linear_address(struct kunit *test)
@@ -1023,7 +1023,7 @@ static void call_is_made_once_l1_maps_its_input(struct kunit *test)
 	assert_intercepted(test, NESTED | class->code, L2_GPA);
 	relay->walk_result = L1_GPA;
 	assert_relayed(test, NESTED | class->code, L2_GPA, L1_GPA);
-	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls, 1);
+	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls, 1);
 }
 
 static void translation_is_not_stored(struct kunit *test)
@@ -1052,7 +1052,7 @@ static void call_of_no_class_is_invalid_with_a_warning(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, result.status, STATUS_CODE);
 	KUNIT_EXPECT_EQ(test, relay->walks, 0);
 	KUNIT_EXPECT_EQ(test, relay->injections, 0);
-	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls, 0);
+	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls, 0);
 }
 
 static const struct relay_fate {
@@ -1106,7 +1106,7 @@ static void stat_counts_calls_that_are_made(struct kunit *test)
 	relay->walk_result = fate->walk_result;
 	for (i = 1; i <= 3; i++) {
 		begin(relay, fate->control, fate->input);
-		KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls,
+		KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls,
 				fate->walk_result == INVALID_GPA ? 0 : i);
 	}
 }
@@ -1270,7 +1270,7 @@ static void reflected_call_is_traced_once(struct kunit *test)
 		expect_event(test, &event);
 	}
 	KUNIT_EXPECT_EQ(test, relay->walks, 0);
-	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_hypercalls, 0);
+	KUNIT_EXPECT_EQ(test, relay->vcpu->stat.nested_hv_relayed_hcalls, 0);
 }
 
 /* EBX:ECX of a call that goes to L1, which KVM reads for the tracepoint only. */

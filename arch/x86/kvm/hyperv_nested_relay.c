@@ -272,7 +272,7 @@ bool kvm_hv_nested_relay_begin(struct kvm_vcpu *vcpu, u64 *control, u64 *input,
 						input, status))
 		return false;
 
-	++vcpu->stat.nested_hv_hypercalls;
+	++vcpu->stat.nested_hv_relayed_hcalls;
 	return true;
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_hv_nested_relay_begin);

@@ -388,7 +388,7 @@ struct outcome {
 	u64 gpa;			/* INTERCEPT */
 	bool slow;
 	int conn;			/* signalled, or -1 */
-	bool kept;			/* is counted by nested_hv_hypercalls */
+	bool kept;			/* is counted by nested_hv_relayed_hcalls */
 };
 
 static const u32 conn_ids[] = { 0x42, 0, 0xffffff };
@@ -1428,7 +1428,7 @@ static void make_batch(struct fuzzer *f)
 	memset(f->nr_exits, 0, sizeof(f->nr_exits));
 	memset(f->nr_signals, 0, sizeof(f->nr_signals));
 	f->nr_kept = 0;
-	f->nr_kept_before = vcpu_get_stat(f->vcpu, nested_hv_hypercalls);
+	f->nr_kept_before = vcpu_get_stat(f->vcpu, nested_hv_relayed_hcalls);
 	f->next = 0;
 	f->batch_env = f->env;
 }
@@ -1618,9 +1618,9 @@ static void run_batch(struct fuzzer *f)
 		fail(f, f->next, "Not delivered");
 	check_signals(f);
 
-	kept = vcpu_get_stat(f->vcpu, nested_hv_hypercalls) - f->nr_kept_before;
+	kept = vcpu_get_stat(f->vcpu, nested_hv_relayed_hcalls) - f->nr_kept_before;
 	if (kept != f->nr_kept)
-		fail(f, -1ull, "nested_hv_hypercalls grew by %lu, wanted %lu", kept,
+		fail(f, -1ull, "nested_hv_relayed_hcalls grew by %lu, wanted %lu", kept,
 		     f->nr_kept);
 }
 

@@ -769,59 +769,6 @@ TEST_F(mapping, page_outside_of_memslots_delivered)
 	assert_status(r, SIGNAL, r->msg_gpa, HV_STATUS_INVALID_ALIGNMENT);
 }
 
-static void assert_flush(struct relay_vm *r, u64 control, gpa_t l2_gpa, u64 result)
-{
-	relay_vm_call(r, control, l2_gpa);
-	assert_outcome(r, 0, 0, 0, 0);
-	TEST_ASSERT_EQ(relay_hcall_out.rax, result);
-}
-
-/*
- * L2's TLB flushes are the other calls whose input L0 reads by way of L1's nested
- * page tables: 24 bytes, and 8 for each address of a list.
- */
-TEST_F(mapping, flush_input)
-{
-	const u64 list = HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST | 2ULL << 32;
-	const u64 space = HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE;
-	struct relay_vm *r = &self->r;
-	gpa_t end = r->msg_gpa + PAGE_SIZE;
-
-	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
-		SKIP(return, "no direct TLB flush");
-
-	assert_flush(r, space, r->msg_gpa, HV_STATUS_SUCCESS);
-	assert_flush(r, space, end - 24, HV_STATUS_SUCCESS);
-	assert_flush(r, space, end - 16, HV_STATUS_INVALID_ALIGNMENT);
-	assert_flush(r, space, r->msg_gpa + 4, HV_STATUS_INVALID_ALIGNMENT);
-	assert_flush(r, list, end - 40, HV_STATUS_SUCCESS | 2ULL << 32);
-	assert_flush(r, list, end - 32, HV_STATUS_INVALID_ALIGNMENT);
-	assert_flush(r, space, r->msg_gpa | BIT_ULL(63), HV_STATUS_INVALID_HYPERCALL_INPUT);
-	assert_flush(r, space, MSG_L2_GPA - PAGE_SIZE, HV_STATUS_INVALID_HYPERCALL_INPUT);
-}
-
-/* What L1 lets L2 ask of L0 is Hyper-V's interface, whatever else there is. */
-TEST_F(mapping, flush_is_of_hyperv)
-{
-	struct kvm_xen_hvm_config config = {
-		.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
-		.msr = 0x40000200,
-	};
-	struct relay_vm *r = &self->r;
-
-	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
-		SKIP(return, "no direct TLB flush");
-
-	assert_flush(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa, HV_STATUS_SUCCESS);
-	set_guest_os_id(r->vcpu, 0);
-	assert_flush(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa, HV_STATUS_SUCCESS);
-
-	if (!(kvm_check_cap(KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL))
-		return;
-	vm_ioctl(r->vm, KVM_XEN_HVM_CONFIG, &config);
-	assert_flush(r, HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, r->msg_gpa, HV_STATUS_SUCCESS);
-}
-
 /* Where a large page of L1's is, in memory of its own. */
 #define LARGE_GPA	0x80000000ULL
 #define LARGE_L2_GPA	0x180000000ULL

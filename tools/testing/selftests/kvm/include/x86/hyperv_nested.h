@@ -32,6 +32,9 @@
 #define HV_L2_VP_ID			1
 #define HV_L2_OTHER_VM_ID		2
 
+/* In no memory slot. */
+#define HV_NOWHERE_GPA			0xf00000000ULL
+
 /* L2 has L1's page tables in long mode, and no paging otherwise. */
 enum hv_l2_mode {
 	HV_L2_LONG,		/* 64-bit, CPL 0 */
@@ -49,6 +52,7 @@ enum hv_pv_eoi {
 	HV_PV_EOI_OFF,
 	HV_PV_EOI_ELSEWHERE,
 	HV_PV_EOI_BACK,		/* elsewhere, and back to the VP assist page */
+	HV_PV_EOI_NOWHERE,	/* where no memory is: #GP */
 };
 
 /* What L1 is to set up; plain data, so that the host can fill it in. */
@@ -214,9 +218,11 @@ static inline void hv_l1_authorize(struct hv_l1 *l1, struct hv_l1_config *cfg)
 		enable_vp_assist(hv->vp_assist_gpa, hv->vp_assist);
 	if (cfg->pv_eoi == HV_PV_EOI_OFF)
 		wrmsr(MSR_KVM_PV_EOI_EN, 0);
-	if (cfg->pv_eoi >= HV_PV_EOI_ELSEWHERE)
+	if (cfg->pv_eoi == HV_PV_EOI_ELSEWHERE || cfg->pv_eoi == HV_PV_EOI_BACK)
 		wrmsr(MSR_KVM_PV_EOI_EN,
 		      (hv->vp_assist_gpa + sizeof(*assist)) | KVM_MSR_ENABLED);
+	if (cfg->pv_eoi == HV_PV_EOI_NOWHERE)
+		wrmsr(MSR_KVM_PV_EOI_EN, HV_NOWHERE_GPA | KVM_MSR_ENABLED);
 	if (cfg->pv_eoi == HV_PV_EOI_BACK)
 		wrmsr(MSR_KVM_PV_EOI_EN, hv->vp_assist_gpa | KVM_MSR_ENABLED);
 	wrmsr(HV_X64_MSR_GUEST_OS_ID, cfg->guest_os_id);
@@ -420,6 +426,21 @@ static inline void hv_l1_set_rip(struct hv_l1 *l1, u64 rip)
 		vmwrite(GUEST_RIP, rip);
 	else
 		l1->svm->vmcb->save.rip = rip;
+}
+
+/* Make a hypercall, in L1 or L2: @vmmcall is for SVM.  Returns RAX. */
+static __always_inline u64 hv_hypercall(bool vmmcall, u64 control, u64 input, u64 output)
+{
+	register u64 r8 asm("r8") = output;
+	u64 rax = 0xdead;
+
+	if (vmmcall)
+		asm volatile("vmmcall" : "+a"(rax)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	else
+		asm volatile("vmcall" : "+a"(rax)
+			     : "c"(control), "d"(input), "r"(r8) : "memory");
+	return rax;
 }
 
 /* Host side: let the vCPU be that of an L1. */

@@ -326,7 +326,7 @@ void relay_vm_save_restore(struct relay_vm *r)
 {
 	struct kvm_x86_state *state = vcpu_save_state(r->vcpu);
 
-	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
+	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_relayed_hcalls);
 	kvm_vm_release(r->vm);
 	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
 	relay_vcpu_restore(r->vcpu, state);
@@ -339,7 +339,7 @@ void relay_vm_run(struct relay_vm *r)
 	memset(&relay_l1_seen, 0, sizeof(relay_l1_seen));
 	memset(&relay_l1_fault, 0, sizeof(relay_l1_fault));
 	memset(r->payload, 0, sizeof(r->payload));
-	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
+	r->nr_kept = -vcpu_get_stat(r->vcpu, nested_hv_relayed_hcalls);
 	r->delivered = 0;
 	memset(&relay_outcomes, 0, sizeof(relay_outcomes));
 	relay_nr_uds = 0;
@@ -385,7 +385,7 @@ void relay_vm_run(struct relay_vm *r)
 	sync_global_from_guest(r->vm, relay_l1_fault);
 	sync_global_from_guest(r->vm, relay_outcomes);
 	sync_global_from_guest(r->vm, relay_nr_uds);
-	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_hypercalls);
+	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_relayed_hcalls);
 }
 
 void relay_vm_call(struct relay_vm *r, u64 control, u64 input)
