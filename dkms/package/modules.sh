@@ -80,9 +80,20 @@ add() {
 	[ -e "/var/lib/dkms/$name/$version/source" ] || dkms add -m $name -v "$version" >&2
 }
 
+# DKMS of Debian 13 moves the kernel's own modules away, and back when its are removed: see that
+# it has.
+restore_own() {
+	local origin file
+
+	for origin in "/var/lib/dkms/$name/original_module/$1"/*/*.origin; do
+		file=${origin%.origin}
+		[ ! -f "$file" ] || [ -e "$(cat "$origin")" ] || mv "$file" "$(cat "$origin")"
+	done
+}
+
 # remove_version VERSION: of DKMS, with the modules that are its.
 remove_version() {
-	local kernel file
+	local kernel
 
 	if [ -e "/var/lib/dkms/$name/$1/source" ]; then
 		dkms remove -m $name -v "$1" --all >&2 || true
@@ -92,6 +103,7 @@ remove_version() {
 		[ "$(installed_version "$kernel")" = "$1" ] || continue
 		rm -f "/lib/modules/$kernel/updates/dkms"/kvm.ko* "/lib/modules/$kernel/updates/dkms"/kvm-intel.ko* \
 			"/lib/modules/$kernel/updates/dkms"/kvm-amd.ko*
+		restore_own "$kernel"
 		depmod "$kernel"
 	done
 }
@@ -185,14 +197,28 @@ vendor() {
 	done
 }
 
+# own_file FILE: the kernel's own module in the place of that one, which DKMS of Debian 13 has
+# moved away.
+own_file() {
+	local own
+
+	case $1 in
+	*/updates/dkms/*)
+		own=$(basename "${1%.ko*}")
+		find "/lib/modules/$(uname -r)/kernel" "/var/lib/dkms/$name/original_module/$(uname -r)" \
+			-name "$own.ko*" ! -name '*.origin' 2>/dev/null | head -n 1
+		;;
+	*) echo "$1" ;;
+	esac
+}
+
 # load_own MODULE: the kernel's own KVM, with the options that modprobe has for it.
 load_own() {
-	modprobe --show-depends "$1" | sed -n 's,/updates/dkms/,/kernel/arch/x86/kvm/,; s/^insmod //p' |
-		while read -r file options; do
-			module=$(basename "${file%.ko*}" | tr - _)
-			# shellcheck disable=SC2086
-			[ -e "/sys/module/$module" ] || insmod "${file%.ko*}".ko* $options || exit 1
-		done
+	modprobe --show-depends "$1" | sed -n 's/^insmod //p' | while read -r file options; do
+		module=$(basename "${file%.ko*}" | tr - _)
+		# shellcheck disable=SC2086
+		[ -e "/sys/module/$module" ] || insmod "$(own_file "$file")" $options || exit 1
+	done
 	[ -e "/sys/module/$1" ]
 }
 
