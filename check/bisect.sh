@@ -8,8 +8,9 @@
 # relay's.  Upstream's must pass (or skip, if they do on the base); the relay's
 # must skip with its reason, or pass once the capability is there.  Of the cases
 # about the fixes in front of it, no more may fail than with the commit before, and
-# none once the test is there.  Prints a table, a line per commit and host.  HOST=GLOB narrows it down, and so does
-# COMMIT=GLOB, which is about its number; 0, the base, is always there.
+# none once the test is there.  Prints a table, a line per commit and host.
+# HOST=GLOB narrows it down, and so does COMMIT=GLOB, which is about its number;
+# 0, the base, is always there.
 # Works in build/<base>/check.
 
 . "$(dirname "$0")/../scripts/lib.sh"

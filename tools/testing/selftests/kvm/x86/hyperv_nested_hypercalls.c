@@ -260,15 +260,11 @@ FIXTURE_VARIANT_ADD(flush, shadow_paging) {
 
 static const char *why_no_direct_flush(bool nested_paging)
 {
-	if (!kvm_cpu_has(X86_FEATURE_VMX) && !kvm_cpu_has(X86_FEATURE_SVM))
-		return "nested virtualization is off";
-	if (kvm_cpu_has(X86_FEATURE_VMX) && !kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS))
-		return "no enlightened VMCS";
-	if (!kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
-		return "no direct TLB flush";
-	if (nested_paging && !kvm_cpu_has_tdp())
-		return "no nested EPT/NPT on this host";
-	return NULL;
+	const char *why_not = hv_l1_why_not(nested_paging);
+
+	if (!why_not && !kvm_hv_cpu_has(HV_X64_NESTED_DIRECT_FLUSH))
+		why_not = "no direct TLB flush";
+	return why_not;
 }
 
 FIXTURE_SETUP(flush)
@@ -325,10 +321,7 @@ static void save_restore(struct test_vm *t)
 
 	kvm_vm_release(t->vm);
 	t->vcpu = vm_recreate_with_one_vcpu(t->vm);
-	hv_l1_enable(t->vcpu);
-	vcpu_enable_cap(t->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	vcpu_load_state(t->vcpu, state);
-	kvm_x86_state_cleanup(state);
+	hv_l1_restore(t->vcpu, state);
 }
 
 static void assert_flushes_by_vp(struct test_vm *t)

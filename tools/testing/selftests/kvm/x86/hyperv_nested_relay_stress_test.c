@@ -1070,8 +1070,8 @@ static void save_restore_both(struct relay_vm *r, struct relay_vm *other)
 	kvm_vm_release(r->vm);
 	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
 	other->vcpu = vm_vcpu_recreate(r->vm, 1);
-	relay_vcpu_restore(r->vcpu, state);
-	relay_vcpu_restore(other->vcpu, other_state);
+	hv_l1_restore(r->vcpu, state);
+	hv_l1_restore(other->vcpu, other_state);
 }
 
 /* Run L2 until the host gets its next look. */

@@ -1551,7 +1551,7 @@ static struct kvm_vm *vm_create_without_apic(struct kvm_vcpu **vcpu, void *code)
 /* There is no SynIC without an in-kernel local APIC, so all calls fail. */
 TEST(no_local_apic_fails)
 {
-	const char *why_not = relay_vm_why_not(kvm_cpu_has_tdp());
+	const char *why_not = hv_l1_why_not(kvm_cpu_has_tdp());
 	struct kvm_vcpu *vcpu;
 	struct relay_vm r;
 	struct kvm_vm *vm;

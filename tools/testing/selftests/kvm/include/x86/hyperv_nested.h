@@ -443,6 +443,26 @@ static __always_inline u64 hv_hypercall(bool vmmcall, u64 control, u64 input, u6
 	return rax;
 }
 
+/* Older kernels have KVM_CAP_NESTED_STATE with nested virtualization off, too. */
+static inline bool kvm_has_nested(void)
+{
+	return kvm_cpu_has(X86_FEATURE_VMX) || kvm_cpu_has(X86_FEATURE_SVM);
+}
+
+/* Host side: NULL if there can be such an L1 here, otherwise why there can't. */
+static inline const char *hv_l1_why_not(bool nested_paging)
+{
+	if (!kvm_has_nested())
+		return "nested virtualization is off";
+	if (kvm_cpu_has(X86_FEATURE_VMX) &&
+	    !kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS))
+		return "no enlightened VMCS";
+	if (nested_paging && !kvm_cpu_has_tdp())
+		return "no nested EPT/NPT on this host";
+
+	return NULL;
+}
+
 /* Host side: let the vCPU be that of an L1. */
 static inline void hv_l1_enable(struct kvm_vcpu *vcpu)
 {
@@ -450,6 +470,15 @@ static inline void hv_l1_enable(struct kvm_vcpu *vcpu)
 	if (kvm_cpu_has(X86_FEATURE_VMX))
 		vcpu_enable_evmcs(vcpu);
 	vcpu_set_msr(vcpu, HV_X64_MSR_VP_INDEX, vcpu->id);
+}
+
+/* Host side: load @state of an L1 with an active SynIC into a new vCPU, and free it. */
+static inline void hv_l1_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state)
+{
+	hv_l1_enable(vcpu);
+	vcpu_enable_cap(vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	vcpu_load_state(vcpu, state);
+	kvm_x86_state_cleanup(state);
 }
 
 /* Host side: allocate what hv_l1_init() needs, as two arguments for guest code. */

@@ -124,15 +124,6 @@ struct relay_vm {
 	void (*in_exit)(struct relay_vm *r);
 };
 
-/* Older kernels have KVM_CAP_NESTED_STATE with nested virtualization off, too. */
-static inline bool kvm_has_nested(void)
-{
-	return kvm_cpu_has(X86_FEATURE_VMX) || kvm_cpu_has(X86_FEATURE_SVM);
-}
-
-/* Return NULL if the relay can be tested here, otherwise why it can't. */
-const char *relay_vm_why_not(bool nested_paging);
-
 /*
  * Prepare what L1 and L2s need in a VM with one vCPU, and pass the pages for
  * hv_l1_init() as two arguments for each of @nr_l2s.
@@ -214,9 +205,6 @@ static inline void assert_exit(struct relay_vm *r, struct kvm_hyperv_exit *exit,
 
 /* Keep what the VMM gets to see of a call, and answer it. */
 void relay_vm_record_exit(struct relay_vm *r);
-
-/* Load @state into a new vCPU, and free the state. */
-void relay_vcpu_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state);
 
 /*
  * Save the VM, with the vCPU wherever it is, and restore it into a new one.  The

@@ -173,19 +173,6 @@ static void make_user_page(struct kvm_vm *vm, gva_t gva)
 	}
 }
 
-const char *relay_vm_why_not(bool nested_paging)
-{
-	if (!kvm_has_nested())
-		return "nested virtualization is off";
-	if (kvm_cpu_has(X86_FEATURE_VMX) &&
-	    !kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS))
-		return "no enlightened VMCS";
-	if (nested_paging && !kvm_cpu_has_tdp())
-		return "no nested EPT/NPT on this host";
-
-	return NULL;
-}
-
 void relay_vm_init(struct relay_vm *r, struct kvm_vm *vm,
 		   struct kvm_vcpu *vcpu, bool nested_paging, int nr_l2s)
 {
@@ -240,7 +227,7 @@ void relay_vm_init(struct relay_vm *r, struct kvm_vm *vm,
 const char *__relay_vm_create(struct relay_vm *r, bool nested_paging,
 			      void *l1_code, int nr_l2s)
 {
-	const char *why_not = relay_vm_why_not(nested_paging);
+	const char *why_not = hv_l1_why_not(nested_paging);
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 
@@ -314,14 +301,6 @@ void relay_vm_record_exit(struct relay_vm *r)
 	run->hyperv.u.hcall.result = REPLY;
 }
 
-void relay_vcpu_restore(struct kvm_vcpu *vcpu, struct kvm_x86_state *state)
-{
-	hv_l1_enable(vcpu);
-	vcpu_enable_cap(vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	vcpu_load_state(vcpu, state);
-	kvm_x86_state_cleanup(state);
-}
-
 void relay_vm_save_restore(struct relay_vm *r)
 {
 	struct kvm_x86_state *state = vcpu_save_state(r->vcpu);
@@ -329,7 +308,7 @@ void relay_vm_save_restore(struct relay_vm *r)
 	r->nr_kept += vcpu_get_stat(r->vcpu, nested_hv_relayed_hcalls);
 	kvm_vm_release(r->vm);
 	r->vcpu = vm_recreate_with_one_vcpu(r->vm);
-	relay_vcpu_restore(r->vcpu, state);
+	hv_l1_restore(r->vcpu, state);
 }
 
 void relay_vm_run(struct relay_vm *r)
