@@ -37,7 +37,7 @@ fi
 upstream=${VERSION%%-*}
 # What the host is upgraded to is another kernel of the same release.
 case $VERSION in
-*~deb12u*) release=12 suite=bookworm lower=/ other=6.1.0-*-cloud-amd64 others='linux-*6.1[._-]*.deb' ;;
+*~deb12u*) release=12 suite=bookworm lower=/ other='6.1.0-*-cloud-amd64' others='linux-*6.1[._-]*.deb' ;;
 *) release=13 suite=trixie lower=$CACHE/root-trixie other=6.12.107+deb13-cloud-amd64 others='linux-*6.12.107*.deb' ;;
 esac
 kernel=$upstream+deb$release-cloud-amd64
@@ -149,7 +149,14 @@ with_vm() {
 	"$@"
 }
 
-# Those of $debs whose names match, to dpkg in the copy: the packages' hooks run.
+# debs_like PATTERN...: the names in $debs that match.
+debs_like() (
+	cd "$debs" && for pattern; do
+		compgen -G "$pattern" || true
+	done
+)
+
+# install_debs NAME...: from $debs, to dpkg in the copy: the packages' hooks run.
 install_debs() {
 	local -a files
 
@@ -189,6 +196,7 @@ refused() {
 }
 
 # What dpkg says of a package: "ii " if it is installed and configured.
+# shellcheck disable=SC2016
 state() {
 	[[ $(root dpkg-query -W -f '${db:Status-Abbrev}' "$2") == "$1"* ]]
 }
@@ -289,10 +297,9 @@ as_printed() {
 }
 
 test_install() {
-	local nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
+	local -a nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups) headers images first
 
-	# shellcheck disable=SC2086
-	other=$(cd "$debs" && echo linux-image-$other*.deb)
+	other=$(debs_like "linux-image-$other*.deb")
 	other=${other#linux-image-} other=${other%%_*}
 
 	rm -rf "$out"/root* "$out"/install.*
@@ -314,10 +321,10 @@ test_install() {
 	result "lintian finds no fault" lintian --allow-root --fail-on error,warning --display-info "$packages/$deb" "$packages/$tool"
 	mkdir -p "$out/root.upper/etc/dpkg/dpkg.cfg.d"
 	echo force-unsafe-io > "$out/root.upper/etc/dpkg/dpkg.cfg.d/unsafe-io"
-	mapfile -t others < <(cd "$debs" && ls -d $others)
-	mapfile -t headers < <(cd "$debs" && ls -d linux-{headers,kbuild}-"$upstream"*.deb)
-	mapfile -t images < <(cd "$debs" && ls -d linux-*"$upstream+"*cloud*.deb | grep -v ^linux-headers)
-	mapfile -t first < <(cd "$debs" && ls -d -- *.deb | grep -vxF -f <(printf '%s\n' "${others[@]}" "${headers[@]}" "${images[@]}"))
+	mapfile -t others < <(debs_like "$others")
+	mapfile -t headers < <(debs_like linux-{headers,kbuild}-"$upstream*.deb")
+	mapfile -t images < <(debs_like "linux-[!h]*$upstream+*cloud*.deb")
+	mapfile -t first < <(debs_like '*.deb' | grep -vxF -f <(printf '%s\n' "${others[@]}" "${headers[@]}" "${images[@]}"))
 	((!${#first[@]})) || result "DKMS is installed" install_debs "${first[@]}"
 	result "the tool is installed" root dpkg -i "/tmp/$tool"
 	stand_in apt-cache "echo linux-image-$upstream+deb99-cloud-amd64; echo linux-image-$upstream+deb99-amd64"
@@ -351,10 +358,10 @@ test_install() {
 	take_modules
 	result "status tells so" says "Linux $kernel (the newest: what GRUB boots, if not told otherwise): $version, with the relay" \
 		root "$name" status
-	result "status tells a user what only root sees" says "VMs: unknown, only root sees them all" root $nobody /usr/sbin/"$name" status
+	result "status tells a user what only root sees" says "VMs: unknown, only root sees them all" root "${nobody[@]}" /usr/sbin/"$name" status
 	result "status names a VM" says "VM of" with_vm root "$name" status
 	result "check says what it checked" fails "ok   Secure Boot: off" root "$name" check
-	result "and doesn't claim to see VMs" fails "VMs: not checked" root $nobody /usr/sbin/"$name" check
+	result "and doesn't claim to see VMs" fails "VMs: not checked" root "${nobody[@]}" /usr/sbin/"$name" check
 
 	result "the line in README.md relays as printed" as_printed README.md LD_PRELOAD
 	result "so does that in dkms/README.md" as_printed dkms/README.md LD_PRELOAD
