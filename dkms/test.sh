@@ -8,11 +8,11 @@
 #   install  in a copy of a root, which nothing gets out of (an overlay in a mount
 #            namespace): the life of the packages, from what they refuse over the build by
 #            DKMS against Debian's headers, upgrades of the package and of the kernel, to
-#            the removal. For a kernel of Debian 12, it is this machine's root; for one of
+#            the removal, with the package of host/ beside them. For a kernel of Debian 12, it is this machine's root; for one of
 #            Debian 13, one that mmdebstrap makes and that stays in the cache
 #   boot     Debian's kernel in the emulated hosts: the tool, and KVM reloaded and rolled
 #            back; the selftests on the modules so built, then on the kernel's own, where
-#            they must skip; and the end-to-end run on the former
+#            they must skip; and the package of host/ and the end-to-end run on the former
 #
 # Both, if there is no argument.  build/<base>/test-deb/ gets results.ktap.  KERNEL= is that
 # of deb.sh, if it is a version.
@@ -31,6 +31,7 @@ esac
 
 need unshare chroot depmod modinfo xz dpkg-deb lintian busybox perl
 load_base
+version_of_base=${VERSION%%-*}
 if [[ ${KERNEL:-} ]] && ! pick_version "$KERNEL"; then
 	die "KERNEL=$KERNEL isn't pinned in series/$BASE/base" "use one of: $(pins | cut -d ' ' -f 1 | paste -sd ' ')"
 fi
@@ -48,6 +49,8 @@ package=$name-$upstream-dkms
 packages=$BUILD/deb
 deb=${package}_${DEB_RELEASE}_amd64.deb
 tool=${name}_${DEB_RELEASE}_amd64.deb
+selftest=$name-selftest
+selftest_deb=${selftest}_$version_of_base+relay${DEB_RELEASE}_amd64.deb
 debs=$CACHE/debs-$VERSION
 out=$BUILD/test-deb
 [[ ! ${KERNEL:-} ]] || out=$out-$upstream
@@ -284,6 +287,50 @@ take_modules() {
 	(cd "$packages" && sha256sum "$deb") > "$bin/from"
 }
 
+# skip WHAT REASON: instead of a result.
+skip() {
+	results_number=$((results_number + 1))
+	echo "ok $results_number $results_prefix: $1 # SKIP $2" >> "$results_file.new"
+}
+
+# deb_for KERNEL: make deb, for that one.
+deb_for() {
+	rm -rf "$out/other"
+	KERNEL=$1 DEBFULLNAME=$user_name DEBEMAIL=$user_email "$TOP/dkms/deb.sh" --out "$out/other"
+}
+
+# names_hunk COMMAND...: it fails, shows a hunk, and says whose it is.
+names_hunk() {
+	fails " does not apply to arch/x86/" "$@" && grep -q '^@@ -[0-9]' "$out/said" &&
+		grep -qE '^error: this hunk of series/[^ ]+[.]patch does not apply to [^ ]+:[0-9]+ of Linux [0-9.]+; ' "$out/said"
+}
+
+# What the series doesn't apply to is named; what it applies to is built.
+builds_or_names_hunk() {
+	names_hunk deb_for "$1" || { cd "$out/other" && ls "$name"-*-dkms_*.deb; }
+}
+
+# The operator's own kernels: the base as a directory; the same with a line changed that a patch
+# has; and Debian's of another version, if they are in the cache.
+test_kernels() {
+	local source
+
+	rm -rf "$out/source"
+	mkdir "$out/source"
+	git -C "$LINUX" archive base Makefile arch/x86 virt/kvm include | tar -x -C "$out/source"
+	result "make deb for a directory" deb_for "$out/source"
+	result "its package is of that version" test -f "$out/other/$name-$version_of_base-dkms_${DEB_RELEASE}_amd64.deb"
+	sed -i 's/^int kvm_hv_hypercall(/int  kvm_hv_hypercall(/' "$out/source/arch/x86/kvm/hyperv.c"
+	result "make deb for one that the series doesn't apply to names patch and hunk" names_hunk deb_for "$out/source"
+	source=$(compgen -G "$CACHE/linux-source-7.2_*.deb" | head -n 1) || true
+	if [[ $source ]]; then
+		result "make deb for ${source##*/} builds, or names patch and hunk" builds_or_names_hunk "$source"
+	else
+		skip "make deb for a linux-source-7.2" "there is none in ~/.cache/hyperv-nested-relay"
+	fi
+	rm -rf "$out/source" "$out/other"
+}
+
 # The line of a document that starts a VM, with a VMM and a KVM that are made up.
 as_printed() {
 	local document=$1 line
@@ -302,9 +349,10 @@ test_install() {
 	other=$(debs_like "linux-image-$other*.deb")
 	other=${other#linux-image-} other=${other%%_*}
 
+	"$TOP/host/deb.sh"
 	rm -rf "$out"/root* "$out"/install.*
 	mkdir -p "$out"/{root,root.upper/tmp/debs,root.work} "$CCACHE_DIR"
-	cp "$packages/$deb" "$packages/$tool" "$out/root.upper/tmp/"
+	cp "$packages/$deb" "$packages/$tool" "$BUILD/host/$selftest_deb" "$out/root.upper/tmp/"
 	cp "$debs"/*.deb "$out/root.upper/tmp/debs/"
 	chmod 1777 "$out/root.upper/tmp"
 	root true || die "this machine can't mount an overlay over its root" "run it as root"
@@ -327,6 +375,8 @@ test_install() {
 	mapfile -t first < <(debs_like '*.deb' | grep -vxF -f <(printf '%s\n' "${others[@]}" "${headers[@]}" "${images[@]}"))
 	((!${#first[@]})) || result "DKMS is installed" install_debs "${first[@]}"
 	result "the tool is installed" root dpkg -i "/tmp/$tool"
+	result "it names the package of the tests" fails "is in the package $selftest, which isn't installed; " root "$name" selftest
+	result "and of the recorder" fails "is in the package $selftest, which isn't installed; " root "$name" record
 	stand_in apt-cache "echo linux-image-$upstream+deb99-cloud-amd64; echo linux-image-$upstream+deb99-amd64"
 	result "no kernel of this version is refused, with the name of a package that there is" \
 		refused "Linux $upstream, which isn't installed.*; apt install linux-image-$upstream+deb99-amd64 linux-headers-$upstream+deb99-amd64"
@@ -363,6 +413,10 @@ test_install() {
 	result "check says what it checked" fails "ok   Secure Boot: off" root "$name" check
 	result "and doesn't claim to see VMs" fails "VMs: not checked" root "${nobody[@]}" /usr/sbin/"$name" check
 
+	result "the package of the tests is installed beside it" root dpkg -i "/tmp/$selftest_deb"
+	result "the tool starts the tests" says "usage: $selftest" root "$name" selftest -h
+	result "and the recorder" says "usage: $name-record" root "$name" record -h
+
 	result "the line in README.md relays as printed" as_printed README.md LD_PRELOAD
 	result "so does that in dkms/README.md" as_printed dkms/README.md LD_PRELOAD
 	result "and the one with the command" as_printed dkms/README.md "$name run"
@@ -388,8 +442,9 @@ test_install() {
 	result "DKMS has only these" says "$upstream+relay$next, $kernel, x86_64: installed" root dkms status
 	result "the source of the old ones is gone" root test ! -e "/usr/src/$name-$version"
 
-	result "the package is removed" root dpkg -P "$package" "$name"
+	result "the package is removed" root dpkg -P "$package" "$name" "$selftest"
 	result "modprobe would load the kernel's own modules" removed
+	test_kernels
 	if ! results_end; then
 		cp "$out"/root.upper/var/lib/dkms/kvm-hyperv-nested-relay/*/build/make.log "$out/" 2>/dev/null || true
 	fi
@@ -408,7 +463,7 @@ boot() {
 			echo "insmod relay/$module relay/$module.ko"
 		done
 		echo "cat version /sys/module/kvm/version"
-		for test; do
+		for test in "$fixes" "$@"; do
 			echo "test $test $((120 * 5)) $test"
 		done
 		for module in "kvm_$vendor" kvm; do
@@ -476,6 +531,16 @@ end_to_end() {
 		--cap "$PRIVATE_NUMBER" --out "$dir" > "$dir/boot.log" 2>&1 || true
 }
 
+# Another boot: the package for hosts that are real, on a host that is not.
+host_tests() {
+	local host=$1 dir=$out/host-$2
+
+	shift 2
+	mkdir -p "$dir"
+	"$TOP/host/test/host.sh" --host "$host" --name "deb/${dir##*/}" --kernel "$out/vmlinuz" \
+		--modules "$bin/relay" --tests "$*" --out "$dir" > "$dir/boot.log" 2>&1 || true
+}
+
 results_of() {
 	local dir=$out/$1
 
@@ -493,6 +558,9 @@ judge() {
 
 	results_of "$1" || return 0
 	shift
+	now=$(verdict "$dir" "$fixes")
+	[[ ${now%%,*} == pass ]] || printf 'not '
+	say "ok 0 deb/${dir##*/}/$fixes: pass # $now"
 	for test; do
 		for want in pass skip; do
 			[[ $want == pass ]] && good=$test || good=stock:$test
@@ -503,6 +571,8 @@ judge() {
 	done
 }
 
+# Of the fixes in front of the relay, and the relay's own.
+fixes=hyperv_nested_hypercalls
 all_tests=(hyperv_nested_relay_test hyperv_nested_relay_stress_test hyperv_nested_relay_fuzz)
 
 test_boot() {
@@ -511,15 +581,16 @@ test_boot() {
 	[[ -f $out/vmlinuz && -d $bin/relay ]] || die "there are no modules to test" "run: make test-deb"
 	(cd "$packages" && sha256sum --status -c "$bin/from") ||
 		die "the modules to test are not of $deb" "run: make test-deb"
-	for test in "${all_tests[@]}"; do
+	for test in "$fixes" "${all_tests[@]}"; do
 		cp "$BUILD/lab/selftests-private/$test" "$bin/"
 	done
-	rm -rf "$out"/{,e2e-,reload-}{amd,intel}
+	rm -rf "$out"/{,e2e-,reload-,host-}{amd,intel}
 	host_root
 	say "test-deb: booting Debian's $kernel in the emulated hosts"
 	{
 		reload intel intel
 		boot intel intel intel "${all_tests[@]}"
+		host_tests intel intel refusals
 		end_to_end intel intel
 	} &
 	# Not amd: this kernel patches its code while it runs, and was seen to die of an int3 that was
@@ -529,6 +600,7 @@ test_boot() {
 	{
 		reload amd-steady amd
 		boot amd-steady amd amd "${all_tests[@]}"
+		host_tests amd-steady amd selftest record refusals
 		end_to_end amd amd
 	} &
 	wait
@@ -537,6 +609,8 @@ test_boot() {
 		results_of reload-amd || true
 		judge intel "${all_tests[@]}"
 		judge amd "${all_tests[@]}"
+		results_of host-intel || true
+		results_of host-amd || true
 		results_of e2e-intel || true
 		results_of e2e-amd || true
 	} > "$out/boot.ktap"
@@ -561,7 +635,8 @@ if [[ $what != boot ]]; then
 	test_install
 fi
 if [[ $what != install ]]; then
-	"$TOP/scripts/selftests.sh" --private "${all_tests[@]}"
+	"$TOP/scripts/selftests.sh" --private "$fixes" "${all_tests[@]}"
+	[[ -d $BUILD/host/root && $what == all ]] || "$TOP/host/build.sh"
 	build_l2_kernel
 	test_boot
 fi
