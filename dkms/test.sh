@@ -29,7 +29,7 @@ install|boot|all) ;;
 *) die "test-deb.sh: unknown argument $what" "use install, boot or nothing" ;;
 esac
 
-need unshare chroot depmod modinfo xz dpkg-deb lintian busybox perl
+need unshare chroot depmod modinfo xz dpkg-deb lintian busybox perl dash
 load_base
 version_of_base=${VERSION%%-*}
 if [[ ${KERNEL:-} ]] && ! pick_version "$KERNEL"; then
@@ -481,7 +481,7 @@ boot() {
 }
 
 # The root of a host that has the tool, with both KVMs where a host has them: what is in
-# Debian's modprobe and perl, and busybox for the rest.
+# Debian's shell, modprobe and perl, and busybox for the rest.
 host_root() {
 	local root=$out/host file applet
 
@@ -495,7 +495,7 @@ host_root() {
 	cp "$bin/relay/irqbypass.ko" "$root/lib/modules/$kernel/kernel/virt/lib/"
 	cp "$(type -P busybox)" "$root/bin/"
 	for applet in $(busybox --list); do
-		ln -sf busybox "$root/bin/$applet"
+		[[ $applet == busybox ]] || ln -s busybox "$root/bin/$applet"
 	done
 	cp "$(type -P kmod)" "$root/sbin/kmod"
 	for applet in modprobe insmod rmmod depmod modinfo; do
@@ -503,7 +503,10 @@ host_root() {
 		ln -s kmod "$root/sbin/$applet"
 	done
 	cp "$(type -P perl)" "$root/usr/bin/perl"
-	ldd "$root/sbin/kmod" "$root/usr/bin/perl" "$root/usr/lib/$name/"*.so |
+	# Busybox' shell prefers what is in busybox.
+	rm "$root/bin/sh"
+	cp "$(type -P dash)" "$root/bin/sh"
+	ldd "$root/bin/sh" "$root/sbin/kmod" "$root/usr/bin/perl" "$root/usr/lib/$name/"*.so |
 		awk '$2 == "=>" { print $3 } $1 ~ /^\// && NF == 2 { print $1 }' | sort -u | while read -r file; do
 		mkdir -p "$root${file%/*}"
 		cp -L "$file" "$root$file"
@@ -514,10 +517,17 @@ host_root() {
 
 # Another boot: the tool, and reloading KVM.
 reload() {
-	local host=$1 vendor=$2 dir=$out/reload-$2
+	local host=$1 vendor=$2 dir=$out/reload-$2 module
 
 	mkdir -p "$dir"
-	echo "test reload 900 reload-test.sh $vendor $release" > "$dir/manifest"
+	# A host without KVM counts as lost.
+	{
+		echo "insmod irqbypass relay/irqbypass.ko"
+		for module in kvm "kvm-$vendor"; do
+			echo "insmod stock/$module stock/$module.ko"
+		done
+		echo "test reload 900 reload-test.sh $vendor $release"
+	} > "$dir/manifest"
 	"$TOP/lab/boot.sh" --host "$host" --name "deb/reload-$vendor" --kernel "$out/vmlinuz" --out "$dir" \
 		--bindir "$bin" --root "$out/host" --manifest "$dir/manifest" --slowdown 4 > "$dir/boot.log" 2>&1 || true
 }
