@@ -349,7 +349,7 @@ test_install() {
 	other=$(debs_like "linux-image-$other*.deb")
 	other=${other#linux-image-} other=${other%%_*}
 
-	"$TOP/host/deb.sh"
+	DEBFULLNAME=$user_name DEBEMAIL=$user_email "$TOP/host/deb.sh"
 	rm -rf "$out"/root* "$out"/install.*
 	mkdir -p "$out"/{root,root.upper/tmp/debs,root.work} "$CCACHE_DIR"
 	cp "$packages/$deb" "$packages/$tool" "$BUILD/host/$selftest_deb" "$out/root.upper/tmp/"
