@@ -332,7 +332,7 @@ test_refusals() {
 	mkdir -p /tmp.old/usr/sbin
 	cp -r /usr/lib /tmp.old/usr/
 	cp /usr/sbin/$self /tmp.old/usr/sbin/
-	printf '#!/bin/sh\necho tsc 1\necho relay '$number' 0x3\n' > /tmp.old/$lib/ask
+	printf '#!/bin/sh\necho tsc 1\necho relay %s 0x3\n' "$number" > /tmp.old/$lib/ask
 	ok "an older relay" refused "knows 0x3, they want 0x303" /tmp.old/usr/sbin/$self
 	rm /dev/kvm
 	ok "no /dev/kvm" refused "no /dev/kvm" $self
