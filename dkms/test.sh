@@ -133,7 +133,7 @@ root() {
 		mkdir -p "$root/ccache"
 		mount --bind "$ccache" "$root/ccache"
 		if [[ $vm ]]; then
-			sleep 1000 &
+			sleep infinity &
 			pid=$!
 			trap "kill $pid" EXIT
 			mkdir -p "$root/tmp/vm/fd"
