@@ -19,9 +19,11 @@ JOBS ?=#			make run, test, fuzz, e2e, coverage, bench: boots at a time; default 
 FORCE ?=#		make tree: 1 throws away edits in build/<base>/linux
 FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
 FAULTS ?=#		make check, prove: 1 sees that each check finds a fault made for it
+FOR ?=#			make setup: deb installs only what make deb needs
+KERNEL ?=#		make deb, test-deb: another kernel, pinned in series/<base>/base or the path of its source
 QEMU ?= 10.0#		make qemu: which QEMU, one of vmm/qemu/*
 UPDATE ?=#		make bench, coverage: 1 puts figures into bench/, and into check/README.md
-export QEMU BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
+export FOR KERNEL QEMU BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
 
 SHELL := /bin/bash
 .NOTPARALLEL:
@@ -130,11 +132,11 @@ figures: ## put figures into bench/README.md; those of check/README.md: make cov
 	@bench/tables.sh
 
 .PHONY: deb
-deb: tree ## build a Debian package of KVM's modules with the relay, for DKMS
+deb: ## build Debian packages of KVM's modules with the relay, for DKMS, and of the tool
 	@dkms/deb.sh
 
 .PHONY: test-deb
-test-deb: deb ## install, boot and remove it with Debian's own kernel, on both vendors
+test-deb: deb tree ## their life with Debian's own kernels and DKMS, on both vendors' hosts
 	@dkms/test.sh
 
 .PHONY: test-host

@@ -11,7 +11,7 @@ options 0 "" "$@"
 need gcc strip
 load_base
 [[ -d $LINUX ]] || die "there is no build/$BASE/linux" "run: make tree"
-tests=(hyperv_nested_relay_test hyperv_nested_relay_stress_test hyperv_nested_relay_fuzz)
+tests=(hyperv_nested_hypercalls hyperv_nested_relay_test hyperv_nested_relay_stress_test hyperv_nested_relay_fuzz)
 bench=hyperv_nested_relay_bench
 root=$BUILD/host/root
 lib=$root/usr/lib/kvm-hyperv-nested-relay-selftest

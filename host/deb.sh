@@ -10,6 +10,7 @@
 options 0 "" "$@"
 need dpkg-deb lintian
 load_base
+user_name=${DEBFULLNAME:-$user_name} user_email=${DEBEMAIL:-$user_email}
 [[ $user_name && $user_email == *?@?* ]] ||
 	die "git's user.name and user.email are not set: no Maintainer" \
 	    "git config --global user.name 'Your Name', and user.email"

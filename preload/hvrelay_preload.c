@@ -20,8 +20,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The next free number in Linux 7.3. Until there is an upstream one, HVRELAY_CAP overrides it. */
+/*
+ * The next free number in Linux 7.3. Until there is an upstream one, HVRELAY_CAP overrides it, and
+ * the Debian package has the number of its modules.
+ */
+#ifndef DEFAULT_CAPABILITY
 #define DEFAULT_CAPABILITY	252
+#endif
 
 #define RELAY_ONE_L2		(1 << 9)	/* only the L2 whose VM id is args[1] */
 

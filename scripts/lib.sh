@@ -26,7 +26,7 @@ STATE=$LINUX/.git/hyperv-nested-relay
 # The capability's number in modules that hosts install: one that is in no danger of
 # getting another meaning upstream. The review series has the next free one.
 PRIVATE_NUMBER=0x4f564d52
-DEB_RELEASE=1
+DEB_RELEASE=${DEB_RELEASE:-2}
 # L2 of the end-to-end run is of this base, whatever L0 is of: as a nested root, Linux 6.12
 # posts its messages without the nested bit.
 L2_BASE=7.3
@@ -106,7 +106,8 @@ list_bases() {
 	(cd "$TOP/series" && printf '%s\n' */base | sed 's,/base$,,')
 }
 
-# Set PKG, VERSION, SUITE, SHA256, DEB, MOVED and WITHOUT from series/$BASE/base.
+# Set PKG, VERSION, SUITE, SHA256, DEB, ALSO, MOVED and WITHOUT from series/$BASE/base.
+# ALSO is a list of "VERSION SUITE SHA256": other versions of the package, for make deb.
 # MOVED is a list of "FROM TO": the base has at TO what the overlay has at FROM.
 # WITHOUT are upstream's tests that lab/plan names but the base doesn't have, or
 # not on a host, as HOST/TEST.
@@ -121,13 +122,18 @@ load_base() {
 		die "no base kernel $BASE" "use BASE= one of: ${known//$'\n'/ }"
 	fi
 
-	PKG='' VERSION='' SUITE='' SHA256='' MOVED=() WITHOUT=''
+	PKG='' VERSION='' SUITE='' SHA256='' ALSO=() MOVED=() WITHOUT=''
 	while IFS='=' read -r key value; do
 		case $key in
 		package) PKG=$value ;;
 		version) VERSION=$value ;;
 		suite) SUITE=$value ;;
 		sha256) SHA256=$value ;;
+		also)
+			[[ $value =~ ^[A-Za-z0-9.+~:-]+' '[a-z-]+' '[0-9a-f]{64}$ ]] ||
+				die "$pin: also=$value is not a version, a suite and a sha256" "write also=VERSION SUITE SHA256 there"
+			ALSO+=("$value")
+			;;
 		moved)
 			[[ $value =~ ^[a-z0-9_/]+[a-z0-9_]' '[a-z0-9_/]+[a-z0-9_]$ ]] ||
 				die "$pin: moved=$value is not two directories" "write moved=FROM TO there"
@@ -135,7 +141,7 @@ load_base() {
 			;;
 		without) WITHOUT=$value ;;
 		''|'#'*) ;;
-		*) die "$pin: unknown key '$key'" "valid keys: package version suite sha256 moved without" ;;
+		*) die "$pin: unknown key '$key'" "valid keys: package version suite sha256 also moved without" ;;
 		esac
 	done < "$TOP/$pin"
 
@@ -148,6 +154,24 @@ load_base() {
 
 	# The name apt gives the file: an epoch's colon is escaped.
 	DEB=$CACHE/${PKG}_${VERSION/:/%3a}_all.deb
+}
+
+# All versions of the base's package that are pinned, with suite and sha256.
+pins() {
+	printf '%s\n' "$VERSION $SUITE $SHA256" ${ALSO[@]+"${ALSO[@]}"}
+}
+
+# pick_version VERSION: make it the version in the variables, if it is pinned. The beginning
+# of its name will do.
+pick_version() {
+	local version suite sha256
+
+	while read -r version suite sha256; do
+		[[ $version == "$1" || $version == "$1"-* ]] || continue
+		VERSION=$version SUITE=$suite SHA256=$sha256 DEB=$CACHE/${PKG}_${version/:/%3a}_all.deb
+		return
+	done < <(pins)
+	return 1
 }
 
 has_sha256() {

@@ -4,6 +4,8 @@
 # Install the Debian packages the project needs and fetch the base kernel's
 # source, and the three tools that Debian 12 has not, or too old. Assumes no more than bash,
 # coreutils and apt.
+#
+# With FOR=deb, only what "make deb" needs, for the kernel of KERNEL= if that is pinned.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/apt.sh"
@@ -69,9 +71,18 @@ packages() {
 	xorriso				# their boot medium
 	socat				# make shell: its terminal
 	lcov busybox-static		# make coverage
-	dpkg-dev debhelper dh-dkms	# make deb
-	lintian				# the same
-	pahole				# make test-deb: DKMS, for Debian's kernel
+	mmdebstrap lintian		# make test-deb
+	LIST
+	deb_packages
+}
+
+# What make deb needs, and no more.
+deb_packages() {
+	sed 's/ *#.*//' <<-'LIST'
+	make git xz-utils		# KVM's source, the series
+	gcc libc6-dev			# the preload library
+	dpkg-dev debhelper		# the packages
+	debian-archive-keyring		# verifies the kernel source
 	LIST
 }
 
@@ -79,7 +90,7 @@ install_packages() {
 	local -a want missing=() root=()
 	local pkg
 
-	mapfile -t want < <(packages | xargs -n 1)
+	mapfile -t want < <("${FOR:+${FOR}_}packages" | xargs -n 1 | sort -u)
 	for pkg in "${want[@]}"; do
 		[[ $(dpkg-query -W -f '${db:Status-Status}' "$pkg" 2>/dev/null) == installed ]] ||
 			missing+=("$pkg")
@@ -116,6 +127,9 @@ offer_newest() {
 	[[ $version ]] ||
 		die "$PKG is no longer in $SUITE on the mirror" \
 		    "put ${DEB##*/} into $CACHE, or use another BASE"
+	[[ ! ${picked-} ]] ||
+		die "$PKG $VERSION is no longer on the mirror, which has $version" \
+		    "to take that, write also=$version $SUITE $sha256 into series/$BASE/base"
 	die "$PKG $VERSION is no longer on the mirror, which has $version" \
 	    "to take that, write version=$version and sha256=$sha256 into series/$BASE/base"
 }
@@ -235,7 +249,20 @@ type -P apt-get dpkg-query >/dev/null ||
 	die "this machine has no apt" "use Debian 12 or newer"
 [[ $(uname -m) == x86_64 ]] ||
 	die "this is a $(uname -m) machine" "use an x86_64 one"
+case ${FOR:-} in
+'' | deb) ;;
+*) die "FOR=$FOR is unknown" "use FOR=deb, or nothing for all" ;;
+esac
 load_base
+if [[ ${FOR:-} ]]; then
+	install_packages
+	[[ ! ${KERNEL:-} ]] || ! pick_version "$KERNEL" || picked=1
+	# A kernel of the operator's own needs no other.
+	[[ ! -e ${KERNEL:-} ]] || exit 0
+	fetch_source
+	say "setup: done; next: make deb BASE=$BASE${KERNEL:+ KERNEL=$KERNEL}"
+	exit
+fi
 [[ -d $LINUX ]] || need_disk 12 "$BUILD"
 install_packages
 fetch_source

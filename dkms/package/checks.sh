@@ -8,34 +8,41 @@ refuse() {
 	exit 1
 }
 
-# The kernels that this version was made for, among those that are installed.
+# fitting_kernels REGEX: those that are installed, among the kernels of a package.
 fitting_kernels() {
-	for dir in /lib/modules/*; do
-		kernel=${dir##*/}
-		if echo "$kernel" | grep -qE '@KERNELS@'; then
+	for dir in /lib/modules/*/kernel; do
+		kernel=${dir%/kernel}
+		kernel=${kernel##*/}
+		if echo "$kernel" | grep -qE "$1"; then
 			echo "$kernel"
 		fi
 	done
 }
 
-# Processes that have a VM, as "PID (NAME)".
-vm_processes() {
-	for fd in /proc/[0-9]*/fd/*; do
-		if [ "$(readlink "$fd")" = anon_inode:kvm-vm ]; then
-			pid=${fd#/proc/}
-			pid=${pid%%/*}
-			echo "$pid ($(cat "/proc/$pid/comm"))"
-		fi
-	done 2>/dev/null | sort -un
+has_headers() {
+	[ -e "/lib/modules/$1/build/Makefile" ]
 }
 
+# The package of a kernel that fits, as this release names it, if it has one.
+image_package() {
+	apt-cache pkgnames linux-image- 2>/dev/null | sed -n 's/^linux-image-//p' |
+		grep -E "$1" | awk '{ print length, "linux-image-" $0 }' | sort -n | sed -n '1s/^[0-9]* //p'
+}
+
+# check_kernel REGEX VERSION
 check_kernel() {
-	kernels=$(fitting_kernels)
-	[ -n "$kernels" ] ||
-		refuse "this version is for Debian's Linux @KERNEL_VERSION@, which isn't installed (running: $(uname -r))" \
-			"install linux-image-@KERNEL_VERSION@+deb12-amd64 first, or get the version for your kernel"
+	kernels=$(fitting_kernels "$1")
+	if [ -z "$kernels" ]; then
+		package=$(image_package "$1")
+		if [ -n "$package" ]; then
+			refuse "this is for Linux $2, which isn't installed (running: $(uname -r))" \
+				"apt install $package $(echo "$package" | sed s/image/headers/), then try again"
+		fi
+		refuse "this is for Linux $2, which isn't installed (running: $(uname -r)), and apt knows no package of it" \
+			"run apt update, or build the package for a kernel that you have: make deb KERNEL=..."
+	fi
 	for kernel in $kernels; do
-		[ ! -e "/lib/modules/$kernel/build/Makefile" ] || return 0
+		! has_headers "$kernel" || return 0
 	done
 	# shellcheck disable=SC2086
 	set -- $kernels
@@ -62,10 +69,4 @@ check_secure_boot() {
 	mokutil --test-key "$key" 2>/dev/null | grep -q 'already enrolled' ||
 		refuse "Secure Boot is on, and DKMS's key isn't enrolled: the kernel would refuse the modules" \
 			"run: mokutil --import $key, reboot and enroll it"
-}
-
-check_vms() {
-	vms=$(vm_processes | paste -sd ' ')
-	[ -z "$vms" ] ||
-		refuse "VMs are running: $vms" "stop them first"
 }

@@ -12,7 +12,12 @@ PATH=/usr/sbin:/bin
 lib=/usr/lib/kvm-hyperv-nested-relay-selftest
 tracing=/sys/kernel/tracing
 event=events/kvm/kvm_hv_nested_relay
-tests=$lib/252
+# What the capability's number is here, and what KVM says of its version; without a relay, any.
+# shellcheck disable=SC2046
+number=$($lib/ask relay $(cd $lib && echo [1-9]*) 2>/dev/null | sed -n 's/^relay \([0-9]*\) .*/\1/p')
+tests=$lib/${number:=252}
+version='a version'
+[ ! -e /sys/module/kvm/version ] || version=$(sed 's/[+.]/[&]/g' /sys/module/kvm/version)
 cases=0
 
 # ok WHAT COMMAND...: a case. What the command prints shows if it fails.
@@ -79,10 +84,11 @@ last_line() {
 report_is_whole() {
 	for line in "# tests of linux-source-.* [^ ]+" "# kernel Linux .* x86_64" "# cmdline .*console=ttyS0" \
 		"# cpu .*family [0-9]+ model [0-9]+ stepping [0-9]+, microcode (0x[0-9a-f]+|unknown), [0-9]+ processors" \
-		"# TSC [1-9][0-9]+ kHz, clocksource" "# relay: capability 252, mask 0x303, KVM without a version" \
+		"# TSC [1-9][0-9]+ kHz, clocksource" "# relay: capability $number, mask 0x303, KVM (without )?$version" \
 		"# kvm .*halt_poll_ns=" "# kvm_(amd|intel) .*nested=[Y1]" "# spectre_v2: " \
-		"ok 2 host/hyperv_nested_relay_test" "ok 3 host/hyperv_nested_relay_stress_test" \
-		"ok 4 host/hyperv_nested_relay_fuzz" "ok 5 host/hyperv_nested_relay_bench" \
+		"ok 2 host/hyperv_nested_hypercalls" "ok 3 host/hyperv_nested_relay_test" \
+		"ok 4 host/hyperv_nested_relay_stress_test" "ok 5 host/hyperv_nested_relay_fuzz" \
+		"ok 6 host/hyperv_nested_relay_bench" \
 		"# TSC cycles per call, lowest / median of 5 batches of 500 calls" \
 		"# HvPostMessage ([ 0-9.]+ / [0-9]+){3}" \
 		"# CPUID, to L1 +[1-9][0-9]* / [1-9][0-9]* +[1-9][0-9]* / [1-9]" \
@@ -125,19 +131,20 @@ test_selftest() {
 	mkdir -p /tmp.tree/usr/sbin
 	cp -r /usr/lib /tmp.tree/usr/
 	cp /usr/sbin/kvm-* /tmp.tree/usr/sbin/
-	cd /tmp.tree/usr/lib/*/252 || exit
+	cd /tmp.tree/usr/lib/*/"$number" || exit
 	printf '#!/bin/sh\necho TAP version 13\necho 1..3\necho ok 1 a\necho not ok 2 b\necho "ok 3 c # SKIP d"\nexit 1\n' > hyperv_nested_relay_test
+	printf '#!/bin/sh\necho TAP version 13\necho 1..1\necho ok 1 a\n' > hyperv_nested_hypercalls
 	printf '#!/bin/sh\nkill -SEGV $$\n' > hyperv_nested_relay_stress_test
 	printf '#!/bin/sh\nsleep 100\n' > hyperv_nested_relay_fuzz
 	printf '#!/bin/sh\necho "<4>WARNING: not a real one" > /dev/kmsg\n' > hyperv_nested_relay_bench
 	/tmp.tree/usr/sbin/kvm-hyperv-nested-relay-selftest -o /tmp.bad -l 2 > /tmp.stdout 2>&1
 	status=$?
 	ok "failures: exit status 1" [ "$status" = 1 ]
-	ok "each is counted" has /tmp.stdout '^2 passed, 4 failed, 1 skipped$'
+	ok "each is counted" has /tmp.stdout '^3 passed, 4 failed, 1 skipped$'
 	ok "a failed case is shown" has /tmp.stdout '^not ok 2 b$'
 	ok "a skip is shown, with its reason" has /tmp.stdout '^ok 3 c # SKIP d$'
-	ok "a crash is a failure" has /tmp.bad '^not ok 3 host/hyperv_nested_relay_stress_test # killed by signal 11$'
-	ok "a hang is a failure" has /tmp.bad '^not ok 4 host/hyperv_nested_relay_fuzz # not done after 2 s$'
+	ok "a crash is a failure" has /tmp.bad '^not ok 4 host/hyperv_nested_relay_stress_test # killed by signal 11$'
+	ok "a hang is a failure" has /tmp.bad '^not ok 5 host/hyperv_nested_relay_fuzz # not done after 2 s$'
 	ok "a splat is a failure" has /tmp.bad "^not ok 1 host kernel's log: no splat # WARNING: not a real one$"
 	ok "no figures are no table" has /tmp.bad '^# cost: not measured$'
 }
@@ -325,7 +332,7 @@ test_refusals() {
 	mkdir -p /tmp.old/usr/sbin
 	cp -r /usr/lib /tmp.old/usr/
 	cp /usr/sbin/$self /tmp.old/usr/sbin/
-	printf '#!/bin/sh\necho tsc 1\necho relay 252 0x3\n' > /tmp.old/$lib/ask
+	printf '#!/bin/sh\necho tsc 1\necho relay %s 0x3\n' "$number" > /tmp.old/$lib/ask
 	ok "an older relay" refused "knows 0x3, they want 0x303" /tmp.old/usr/sbin/$self
 	rm /dev/kvm
 	ok "no /dev/kvm" refused "no /dev/kvm" $self
