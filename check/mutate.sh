@@ -92,10 +92,10 @@ notices() {
 	if [[ ! -f $ktap ]]; then
 		say "the boot: $(tail -n 1 "$dir/$host.log")"
 	else
-		why=$(failed_cases "$ktap")
+		# The test ended with the first, but not by itself.
+		why=$(failed_cases "$ktap" | sed '/: the program itself$/d')
 		[[ $why ]] || why=$(failed_tests "$ktap" | sed -n 1p)
-		awk 'NR <= 3 { printf "%s%s", (NR > 1 ? " " : ""), $0 }
-		     END { if (NR > 3) printf " and %d more", NR - 3 }' <<< "$why"
+		awk 'NR == 1 { printf "%s", $0 } END { if (NR > 1) printf " and %d more", NR - 1 }' <<< "$why"
 	fi
 }
 
