@@ -71,7 +71,7 @@ packages() {
 	xorriso				# their boot medium
 	socat				# make shell: its terminal
 	lcov busybox-static		# make coverage
-	mmdebstrap lintian		# make test-deb
+	mmdebstrap lintian pahole	# make test-deb
 	LIST
 	deb_packages
 }
