@@ -80,6 +80,7 @@ runs_on() {
 }
 
 # The case on HOST that notices NAME, or what became of the boot; nothing, if all passed.
+# Fails if there is no telling, as there was no boot: the KUnit kernel's may have no result.
 notices() {
 	local dir=$out/$1 host=$2 ktap=$out/$1/$2/results.ktap why
 
@@ -90,6 +91,7 @@ notices() {
 		! "$TOP/lab/kunit.sh" --kernel "$dir/bzImage" --out "$dir/$host" > "$dir/$host.log" 2>&1 || return 0
 	fi
 	if [[ ! -f $ktap ]]; then
+		[[ ! $tests && -s $dir/$host/console.log ]] || return 1
 		say "the boot: $(tail -n 1 "$dir/$host.log")"
 	else
 		# The test ended with the first, but not by itself.
@@ -101,7 +103,7 @@ notices() {
 
 # try NAME [HOST...]: its outcome, in a word, goes to $out/NAME/outcome.
 try() {
-	local name=$1 host why status=0
+	local name=$1 host outcome=survived why='' status=0
 	local -a on=("${@:2}")
 
 	((${#on[@]})) || on=("${hosts[@]}")
@@ -111,26 +113,23 @@ try() {
 	mkdir -p "$out/$name"
 	build "$name" || status=$?
 	exec 7>&-
-	echo survived > "$out/$name/outcome"
 	case $status in
-	1) why="it changes nothing in ${file[$name]}; adapt its expression in check/mutations" ;;
-	2) why="it does not build; see ${out#"$TOP"/}/$name" ;;
+	0) ;;
+	1) outcome=broken why="it changes nothing in ${file[$name]}; adapt its expression in check/mutations" ;;
+	*) outcome=broken why="it does not build; see ${out#"$TOP"/}/$name" ;;
 	esac
-	if ((status)); then
-		echo broken > "$out/$name/outcome"
-		printf '%-26s BROKEN   %s\n' "$name" "$why"
-		return
-	fi
 	for host in "${on[@]}"; do
+		[[ $outcome == survived ]] || break
 		runs_on "$name" "$host" || continue
-		why=$(notices "$name" "$host")
-		[[ $why ]] || continue
-		echo noticed > "$out/$name/outcome"
-		printf '%-26s noticed  %s: %s\n' "$name" "$host" "$why"
-		break
+		if ! why=$(notices "$name" "$host"); then
+			outcome=broken why="no result from $host; see ${out#"$TOP"/}/$name/$host.log"
+		elif [[ $why ]]; then
+			outcome=noticed why="$host: $why"
+		fi
 	done
-	[[ $(< "$out/$name/outcome") != survived ]] || printf '%-26s SURVIVED\n' "$name"
-	rm "$out/$name/bzImage"
+	echo "$outcome" > "$out/$name/outcome"
+	printf '%-26s %-8s %s\n' "$name" "${outcome/survived/SURVIVED}" "$why"
+	rm -f "$out/$name/bzImage"
 }
 
 # No fault at all, on each host: what notices that must be told from what always fails.
@@ -159,9 +158,13 @@ done < "$TOP/check/mutations"
 start=$SECONDS
 try_nothing
 pool "${JOBS:-2}" try "${names[@]}"
-survived=() noticed=0
+survived=() broken=() noticed=0
 for name in "${names[@]}"; do
-	[[ $(cat "$out/$name/outcome" 2>/dev/null) == noticed ]] && ((noticed += 1)) || survived+=("$name")
+	case $(cat "$out/$name/outcome" 2> /dev/null) in
+	noticed) noticed=$((noticed + 1)) ;;
+	survived) survived+=("$name") ;;
+	*) broken+=("$name") ;;
+	esac
 done
-say "$noticed noticed, ${#survived[@]} survived${survived[*]:+: ${survived[*]}} ($((SECONDS - start)) s)"
-((${#survived[@]} == 0))
+say "$noticed noticed, ${#survived[@]} survived${survived[*]:+: ${survived[*]}}, ${#broken[@]} without a result${broken[*]:+: ${broken[*]}} ($((SECONDS - start)) s)"
+((noticed == ${#names[@]}))
