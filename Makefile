@@ -21,7 +21,7 @@ FAST ?=#		make check: 1 checks the sum of the patches only, with fewer builds
 FAULTS ?=#		make check, prove: 1 sees that each check finds a fault made for it
 FOR ?=#			make setup: deb installs only what make deb needs
 KERNEL ?=#		make deb, test-deb: another kernel, pinned in series/<base>/base or the path of its source
-QEMU ?= 10.0#		make qemu: which QEMU, one of vmm/qemu/*
+QEMU ?= 10.0#		make qemu, e2e: which QEMU, one of vmm/qemu/*
 UPDATE ?=#		make bench, coverage: 1 puts figures into bench/, and into check/README.md
 export FOR KERNEL QEMU BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
 
@@ -80,7 +80,7 @@ fuzz: tree ## run the relay's fuzzer on both vendors, with a new seed each time
 	@FUZZ_SECONDS="$(SECONDS)" lab/run-plan.sh fuzz
 
 .PHONY: e2e
-e2e: tree ## connect the vmbus of a nested Linux root to an unmodified QEMU, on both vendors
+e2e: tree ## connect the vmbus of a nested Linux root to QEMU, unmodified and with the property, on both vendors
 	@lab/run-plan.sh e2e
 
 .PHONY: series
@@ -164,7 +164,7 @@ qemu-test: qemu ## run what of QEMU's tests needs no KVM, and check its patches
 	@vmm/qemu/test.sh
 
 .PHONY: qemu-e2e
-qemu-e2e: tree ## run that QEMU in an emulated host: its fixes, its property, the end-to-end run
+qemu-e2e: tree ## run that QEMU in emulated hosts: its fixes, its property, the VM moved and reset
 	@lab/run-plan.sh qemu
 
 .PHONY: clean

@@ -20,7 +20,7 @@ usage() {
 	cat <<-EOF2
 		usage: e2e/run.sh --host HOST --kernel BZIMAGE --out DIR [--tests "SCENARIO..."]
 		                  [--l2-kernel BZIMAGE] [--name NAME] [--modules DIR] [--cap NUMBER]
-		       e2e/run.sh --build
+		       e2e/run.sh --build [--tests "SCENARIO..."]
 
 		Runs the scenarios [$all] one after the other in one
 		boot of the host, and writes to DIR what lab/boot.sh writes; e2e/scenario.c has the checks.
@@ -30,7 +30,7 @@ usage() {
 		setup" unpacked, with our preload library; L1 is e2e/rootvisor. In the scenarios
 		whose name begins with kvm, the kernel of --l2-kernel is L1, and L2 are guests of
 		its KVM. In [$own], which have to be asked for, the VMM is
-		the QEMU of "make qemu", with its hv-nested-relay in place of the library.
+		the QEMU of "make qemu", QEMU= [10.0], with its hv-nested-relay in place of the library.
 
 		  --modules DIR   load irqbypass.ko, kvm.ko and the vendor's module from there first,
 		                  for a kernel that has KVM as modules
@@ -44,17 +44,18 @@ host='' kernel='' l2_kernel=$L2_KERNEL out='' tests=$all name='' modules='' cap=
 options 0 "host: kernel: l2-kernel: out: tests: name: modules: cap: build" "$@"
 if [ -n "$build" ]; then
 	build_l2_kernel
+	[[ " $tests" != *" qemu"* ]] || "$TOP/vmm/qemu/build.sh"
 	exit
 fi
 
 qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
-relay_qemu=$TOP/build/qemu-10.0/o/qemu-system-x86_64
+relay_qemu=$TOP/build/qemu-${QEMU:-10.0}/o/qemu-system-x86_64
 [ -n "$out" ] || die "no --out" "name a directory for the results"
 [ -n "$tests" ] || die "no --tests" "give some of: $all"
 for scenario in $tests; do
 	[[ " $all $own " == *" $scenario "* ]] || die "no scenario '$scenario'" "give some of: $all $own"
-	[[ $scenario != qemu* || -x $relay_qemu ]] || die "there is no QEMU with hv-nested-relay" "run: make qemu"
+	[[ $scenario != qemu* || -x $relay_qemu ]] || die "there is no $relay_qemu" "run: make qemu QEMU=${QEMU:-10.0}"
 done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: BASE=$L2_BASE scripts/kernel.sh --source pristine --config e2e-l2"
 [ -z "$modules" ] || [ -f "$modules/kvm.ko" ] || die "there is no $modules/kvm.ko" "build the modules first"

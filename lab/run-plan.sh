@@ -21,8 +21,9 @@ usage() {
 		  gcov    the relay's tests, counting what they execute: for make coverage
 		  run     the demo: shows what the relay does on each host
 		  fuzz    the fuzzer, for some time on one host of each vendor
-		  e2e     a VMM as it is, with Linux as nested root: shows what became of its calls
-		  qemu    the same with the QEMU of vmm/qemu, and what tests that
+		  e2e     QEMU as it is, and that of vmm/qemu, with Linux as nested root: shows what
+		          became of its calls
+		  qemu    that of vmm/qemu: the same, moves and resets of the VM, messages that are wrong
 
 		Builds the kernels and test programs that they need. The results of a job are in
 		build/$BASE/GROUP/JOB/, those of all jobs in build/$BASE/GROUP/results.ktap.

@@ -119,4 +119,6 @@ fi
 say "qemu: building $VERSION, $source"
 logged "$out/build.log" ninja -j"${QEMU_JOBS:-$(nproc)}" qemu-system-x86_64 ||
 	die "QEMU doesn't build (see above)" "see ${out#"$TOP"/}/build.log"
+# The compiler's cache has it now, for .ci/run.
+: > "$CACHE/qemu-$QEMU-built"
 say "qemu: ${out#"$TOP"/}/qemu-system-x86_64, $(./qemu-system-x86_64 --version | head -n 1)"
