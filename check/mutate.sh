@@ -7,8 +7,8 @@
 # at a time, and run the relay's KUnit tests (the default), its selftests, or the
 # short run of its fuzzer with the faults that are the selftests'. Those run on the
 # AMD host and, if nothing there notices, on the Intel one; a fault in a vendor's
-# code on that vendor's alone. HOST= is a glob for these hosts, amd-steady and
-# intel.  Prints which case is the first to notice; fails if a fault goes unnoticed.
+# code on that vendor's alone; one that takes two processors on the host amd.  HOST=
+# is a glob for these hosts, amd-steady, intel and amd.  Prints which case is the first to notice; fails if a fault goes unnoticed.
 #
 # Builds in build/<base>/mutant, one kernel at a time, while JOBS faults (2) are
 # being looked for.
@@ -24,14 +24,10 @@ selftest) tests="hyperv_nested_relay_test hyperv_nested_hypercalls hyperv_nested
 fuzz) tests=hyperv_nested_relay_fuzz ;;
 *) die "no tests '$by'" "use BY= or --by kunit, selftest or fuzz" ;;
 esac
-# amd-steady: what QEMU's threads do to several vCPUs must not count as noticed.
-[[ ! $tests ]] || column=selftest all_hosts=(amd-steady intel)
+# amd-steady: what QEMU's threads do to several vCPUs must not count as noticed, but for
+# faults that show only if vCPUs run at once.
+[[ ! $tests ]] || column=selftest all_hosts=(amd-steady intel amd)
 glob=${args[0]:-*}
-for host in "${all_hosts[@]}"; do
-	# shellcheck disable=SC2053
-	[[ $tests && $host != ${HOST:-*} ]] || hosts+=("$host")
-done
-[[ ${hosts-} ]] || die "no host of ${all_hosts[*]} matches '$HOST'" "use HOST= one of these"
 
 need git perl flock
 load_base
@@ -51,7 +47,7 @@ restore() {
 }
 trap restore EXIT
 
-declare -A file expr
+declare -A file expr by_whom
 
 # build NAME: the kernel with this fault. 1: it changes nothing.
 build() {
@@ -74,8 +70,11 @@ build() {
 
 # runs_on NAME HOST: could it be noticed there?
 runs_on() {
-	case ${file[$1]-}:$2 in
-	svm/*:intel | vmx/*:amd*) return 1 ;;
+	# shellcheck disable=SC2053
+	[[ ! $tests || $2 == ${HOST:-*} ]] || return
+	case ${by_whom[$1]}:${file[$1]}:$2 in
+	threads:*:amd) ;;
+	threads:* | *:amd | *:svm/*:intel | *:vmx/*:amd*) return 1 ;;
 	esac
 }
 
@@ -106,7 +105,7 @@ try() {
 	local name=$1 host outcome=survived why='' status=0
 	local -a on=("${@:2}")
 
-	((${#on[@]})) || on=("${hosts[@]}")
+	((${#on[@]})) || on=("${all_hosts[@]}")
 	exec 7> "$BUILD/mutate/.tree"
 	flock 7
 	rm -rf "${out:?}/$name"
@@ -120,7 +119,7 @@ try() {
 	esac
 	for host in "${on[@]}"; do
 		[[ $outcome == survived ]] || break
-		runs_on "$name" "$host" || continue
+		[[ $name == none ]] || runs_on "$name" "$host" || continue
 		if ! why=$(notices "$name" "$host"); then
 			outcome=broken why="no result from $host; see ${out#"$TOP"/}/$name/$host.log"
 		elif [[ $why ]]; then
@@ -145,15 +144,19 @@ try_nothing() {
 
 names=()
 while read -r name who path perl; do
-	[[ $name && $name != '#'* && ($who == "$column" || $who == both) ]] || continue
+	[[ $name && $name != '#'* && ($who == "$column" || $who == both || $who:$by == threads:selftest) ]] || continue
 	# shellcheck disable=SC2053
 	[[ $name == $glob ]] || continue
-	file[$name]=$path expr[$name]=$perl
-	for host in "${hosts[@]}"; do
-		! runs_on "$name" "$host" || { names+=("$name"); break; }
+	file[$name]=$path expr[$name]=$perl by_whom[$name]=$who
+	on=()
+	for host in "${all_hosts[@]}"; do
+		! runs_on "$name" "$host" || on+=("$host")
 	done
+	[[ ! ${on-} ]] || names+=("$name")
+	hosts+=("${on[@]}")
 done < "$TOP/check/mutations"
-((${#names[@]})) || die "no mutation matches '$glob'" "see check/mutations"
+((${#names[@]})) || die "no mutation matches '$glob' and HOST='${HOST:-*}'" "see check/mutations; hosts are ${all_hosts[*]}"
+mapfile -t hosts < <(printf '%s\n' "${hosts[@]}" | sort -u)
 
 start=$SECONDS
 try_nothing
