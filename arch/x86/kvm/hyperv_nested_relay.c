@@ -222,6 +222,9 @@ static noinline bool kvm_hv_nested_relay_translate(struct kvm_vcpu *vcpu, u32 co
 	u64 l2_input = *input, l1_gpa = INVALID_GPA;
 	struct x86_exception fault;
 
+	/* Only the walk of an EPT sets it. */
+	fault.exit_qualification = 0;
+
 	*status = kvm_hv_check_l2_input(vcpu, l2_input, size);
 	if (likely(*status == HV_STATUS_SUCCESS)) {
 		l1_gpa = kvm_hv_nested_relay_walk(vcpu, l2_input, &fault);

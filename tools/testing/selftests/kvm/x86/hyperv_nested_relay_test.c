@@ -1401,6 +1401,8 @@ static bool trace_has(const char *event)
 	return found;
 }
 
+#define SIGNAL_NOT_SELECTED "code 0x5d fast l2 0x42 l1_gpa 0xffffffffffffffff vm_id 0x1 inter_partition 0 to L1: not selected"
+
 TEST_F(capability, early_users_see_what_is_missing)
 {
 	static const char enable[] = TRACING "/events/kvm/kvm_hv_nested_relay/enable";
@@ -1423,8 +1425,7 @@ TEST_F(capability, early_users_see_what_is_missing)
 
 		post = trace_has(mask ? "vm_id 0x1 inter_partition 0 kept" :
 					"code 0x5c ");
-		signal = trace_has("code 0x5d fast l2 0x42 l1_gpa 0xffffffffffffffff "
-				   "vm_id 0x1 inter_partition 0 to L1: not selected");
+		signal = trace_has(SIGNAL_NOT_SELECTED);
 		TEST_ASSERT(post && signal, "Mask %lu: post %straced, signal %straced",
 			    mask, post ? "" : "not ", signal ? "" : "not ");
 	}
