@@ -12,6 +12,7 @@
  *	e2e.reconnect=N	have the vmbus disconnected and connected again, N times
  *	e2e.late-child	let L1 run its other guest then
  *	e2e.balloon=N	wait until memory has been taken by the balloon and given back, N times
+ *	e2e.stay=N	end N seconds after the last line, by default 2: the VM is being moved
  *
  * Lines start with "e2e: "; the last one is "e2e: done". The two ports are those of rootvisor;
  * where there is none, the first one is QEMU's.
@@ -343,7 +344,8 @@ int main(void)
 	report_channels();
 	say("done");
 	/* For the reader of KVM's statistics: they go with the VM. */
-	sleep(2);
+	option = strstr(cmdline, "e2e.stay=");
+	sleep(option ? atoi(option + strlen("e2e.stay=")) : 2);
 	out(0, PORT_END);
 	reboot(RB_AUTOBOOT);
 	return 1;

@@ -125,11 +125,11 @@ static const struct scenario {
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = LIVE,
 	}, {
 		.name = "qemu-held", .title = "hv-nested-relay, saved in a post of L2", .property = true,
-		.l2_args = "e2e.rebind=3", .rebinds = 3, .held_post = "20",
+		.l2_args = "e2e.rebind=3 e2e.stay=20", .rebinds = 3, .held_post = "20",
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = HELD_SAVED,
 	}, {
 		.name = "qemu-refuse", .title = "hv-nested-relay, refused by targets", .property = true,
-		.l2_args = "e2e.rebind=30", .rebinds = 30,
+		.l2_args = "e2e.rebind=30 e2e.stay=20", .rebinds = 30,
 		.vmbus = CHANNEL, .posts_kept = true, .signals_kept = true, .moves = REFUSED,
 	}, {
 		.name = "qemu-reset", .title = "hv-nested-relay, reset in a post of L2", .property = true,
@@ -798,7 +798,7 @@ static bool run_vmm(const struct scenario *s)
 	double start = now(), deadline = start + (s->moves ? MOVE_SECONDS : QEMU_SECONDS);
 	bool l1_started = false;
 	char line[MAX_LINE], buf[512];
-	bool stat_read = false, ended = false;
+	bool stat_read = false, ended = false, good = true;
 	size_t len = 0;
 	int fds[2];
 
@@ -832,11 +832,14 @@ static bool run_vmm(const struct scenario *s)
 				line[len] = '\0';
 				take_l2_line(line);
 				len = 0;
+				/* Several may have come while QEMU was waited for. */
+				good = good && go_on(s, fds[1]);
 			} else if (buf[i] != '\r') {
 				line[len++] = buf[i];
 			}
 		}
-		if (!go_on(s, fds[1]))
+		good = good && go_on(s, fds[1]);
+		if (!good)
 			deadline = 0;
 		/* L2 is at rest from then on, and stays for some seconds. */
 		if (l2.done && !stat_read) {
@@ -1400,6 +1403,8 @@ int main(int argc, char **argv)
 	const struct scenario *s;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	/* QEMU may end while it is asked something: that is a case's failure. */
+	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; (argc == 2 || argc == 3) && i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
 		if (!strcmp(scenarios[i].name, argv[1]))
 			scenario = &scenarios[i];

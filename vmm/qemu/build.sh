@@ -12,7 +12,8 @@
 . "$TOP/vmm/qemu/lib.sh"
 
 # What has to be installed besides what make setup installs. It is for QEMU alone, hence not there.
-packages=(libglib2.0-dev libfdt-dev zlib1g-dev ninja-build python3-venv)
+# dtc, as Debian's source of 10.2 has no .dtb, and configure wants one or the other.
+packages=(libglib2.0-dev libfdt-dev device-tree-compiler zlib1g-dev ninja-build python3-venv)
 
 # Debian 12 has meson 1.0; QEMU wants 1.5, and pycotap, for tests that are not run here. Both are
 # Python, and unpacked instead of installed. Package, version, sha256:
@@ -105,13 +106,16 @@ fi
 
 PYTHONPATH=$(qemu_python)
 export PYTHONPATH
+# hw/acpi/cxl.c of 10.2 doesn't link without CXL, which only the default devices bring.
+few_devices=(--without-default-devices)
+[[ $QEMU == 10.0 ]] || few_devices=()
 mkdir -p "$out"
 cd "$out"
 if [[ ! -f build.ninja ]]; then
 	devices > "$tree/configs/devices/x86_64-softmmu/relay.mak"
 	say "qemu: configuring"
 	logged "$out/configure.log" "../${tree##*/}/configure" --target-list=x86_64-softmmu \
-		--without-default-features --without-default-devices --with-devices-x86_64=relay \
+		--without-default-features "${few_devices[@]}" --with-devices-x86_64=relay \
 		--enable-kvm --enable-hv-balloon --disable-tcg --disable-tools \
 		--disable-docs --disable-download --disable-install-blobs --cc='ccache gcc' ||
 		die "QEMU's configure failed (see above)" "see ${out#"$TOP"/}/configure.log"
