@@ -8,7 +8,8 @@
 # short run of its fuzzer with the faults that are the selftests'. Those run on the
 # AMD host and, if nothing there notices, on the Intel one; a fault in a vendor's
 # code on that vendor's alone; one that takes two processors on the host amd.  HOST=
-# is a glob for these hosts, amd-steady, intel and amd.  Prints which case is the first to notice; fails if a fault goes unnoticed.
+# is a glob for these hosts, amd-steady, intel and amd.  Prints which case is the
+# first to notice; fails if a fault goes unnoticed.
 #
 # Builds in build/<base>/mutant, one kernel at a time, while JOBS faults (2) are
 # being looked for.

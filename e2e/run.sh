@@ -4,6 +4,8 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+# shellcheck source=vmm/qemu/lib.sh
+. "$TOP/vmm/qemu/lib.sh"
 
 all='off on post noauth child soak kvm-off kvm kvm-inter kvm-one'
 # With the QEMU of "make qemu", which knows the capability by the number of the series.
@@ -50,12 +52,12 @@ fi
 
 qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
-relay_qemu=$TOP/build/qemu-${QEMU:-10.0}/o/qemu-system-x86_64
+relay_qemu=$QEMU_BUILD/o/qemu-system-x86_64
 [ -n "$out" ] || die "no --out" "name a directory for the results"
 [ -n "$tests" ] || die "no --tests" "give some of: $all"
 for scenario in $tests; do
 	[[ " $all $own " == *" $scenario "* ]] || die "no scenario '$scenario'" "give some of: $all $own"
-	[[ $scenario != qemu* || -x $relay_qemu ]] || die "there is no $relay_qemu" "run: make qemu QEMU=${QEMU:-10.0}"
+	[[ $scenario != qemu* || -x $relay_qemu ]] || die "there is no $relay_qemu" "run: make qemu QEMU=$QEMU"
 done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: BASE=$L2_BASE scripts/kernel.sh --source pristine --config e2e-l2"
 [ -z "$modules" ] || [ -f "$modules/kvm.ko" ] || die "there is no $modules/kvm.ko" "build the modules first"

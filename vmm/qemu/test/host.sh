@@ -9,10 +9,12 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../../scripts/lib.sh"
+# shellcheck source=vmm/qemu/lib.sh
+. "$TOP/vmm/qemu/lib.sh"
 
-host=amd kernel='' out='' qemu=$TOP/build/qemu-${QEMU:-10.0}/o/qemu-system-x86_64 tests='' name=''
+host=amd kernel='' out='' qemu=$QEMU_BUILD/o/qemu-system-x86_64 tests='' name=''
 options 0 "host: kernel: out: qemu: tests: name:" "$@"
-[[ -x $qemu ]] || die "there is no $qemu" "run: make qemu QEMU=${QEMU:-10.0}"
+[[ -x $qemu ]] || die "there is no $qemu" "run: make qemu QEMU=$QEMU"
 [[ -d $VMM_DIR ]] || die "there is no firmware in $CACHE" "run: make setup"
 [[ $out && -f $kernel ]] || die "no --out, or no kernel '$kernel'" "see vmm/qemu/test/host.sh --help"
 [[ $tests ]] || die "nothing to run" "name some of: guest relay none"
