@@ -112,7 +112,8 @@ tolerance=tsc_tolerance_ppm=100000
 if [ -n "$modules" ]; then
 	vendor=${host%%-*}
 	cp "$modules"/{irqbypass,kvm,"kvm-$vendor"}.ko "$work/bin/"
-	printf 'insmod %s\n' "irqbypass irqbypass.ko" "kvm kvm.ko $tolerance" "kvm-$vendor kvm-$vendor.ko" >"$work/manifest"
+	# Step names of their own: kvm is a scenario's.
+	printf 'insmod load-%s\n' "irqbypass irqbypass.ko" "kvm kvm.ko $tolerance" "kvm-$vendor kvm-$vendor.ko" >"$work/manifest"
 fi
 timeout=300
 for scenario in $tests; do

@@ -392,6 +392,7 @@ static void exec_vmm(const struct scenario *s, int out, const char *incoming, en
 	      "-machine", "pc", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", memory,
 	      "-qmp", monitor,
 	      "-trace", "vmbus_recv_message", "-trace", "vmbus_initiate_contact",
+	      "-trace", "vmbus_post_msg", "-trace", "vmbus_msg_cb",
 	      "-trace", "vmbus_gpadl_header", "-trace", "vmbus_open_channel",
 	      "-trace", "vmbus_close_channel", "-trace", "hv_balloon_*balloon",
 	      /* A pattern, as stock QEMU has none of that name. */
@@ -607,6 +608,31 @@ static void show_threads(pid_t pid)
 		closedir(dir);
 }
 
+static void show_tail(const char *what, const char *path)
+{
+	static char lines[60][MAX_LINE];
+	const unsigned int max = sizeof(lines) / sizeof(lines[0]);
+	FILE *f = fopen(path, "re");
+	unsigned int n = 0;
+
+	while (f && fgets(lines[n % max], MAX_LINE, f))
+		n++;
+	for (unsigned int i = n > max ? n - max : 0; i < n; i++)
+		printf("# %s %.*s\n", what, (int)strcspn(lines[i % max], "\r\n"), lines[i % max]);
+	if (f)
+		fclose(f);
+}
+
+/* And what KVM does for them in a moment. */
+static void show_events(void)
+{
+	write_file(TRACING "/events/kvm/kvm_userspace_exit/filter", "0");
+	write_file(TRACING "/events/kvm/enable", "1");
+	usleep(50000);
+	write_file(TRACING "/events/kvm/enable", "0");
+	show_tail("event", TRACING "/trace");
+}
+
 static pid_t start_vmm(const struct scenario *s, int out, const char *incoming, enum target target)
 {
 	char monitor[64];
@@ -819,6 +845,8 @@ static bool run_vmm(const struct scenario *s)
 			show_threads(move.pid);
 			show_registers();
 			show_threads(move.pid);
+			show_events();
+			show_tail("VMM", STDERR_LOG);
 			kill(move.pid, SIGKILL);
 		}
 		/* The write end stays open, for other QEMUs. */
