@@ -75,6 +75,8 @@ devices() {
 	CONFIG_VMBUS=y
 	CONFIG_HV_BALLOON=y
 	LIST
+	# hw/acpi/cxl.c of 10.2 doesn't link without CXL.
+	[[ $QEMU == 10.0 ]] || printf 'CONFIG_%s=y\n' PCI_EXPRESS PXB CXL CXL_MEM_DEVICE
 }
 
 source=
@@ -106,16 +108,13 @@ fi
 
 PYTHONPATH=$(qemu_python)
 export PYTHONPATH
-# hw/acpi/cxl.c of 10.2 doesn't link without CXL, which only the default devices bring.
-few_devices=(--without-default-devices)
-[[ $QEMU == 10.0 ]] || few_devices=()
 mkdir -p "$out"
 cd "$out"
 if [[ ! -f build.ninja ]]; then
 	devices > "$tree/configs/devices/x86_64-softmmu/relay.mak"
 	say "qemu: configuring"
 	logged "$out/configure.log" "../${tree##*/}/configure" --target-list=x86_64-softmmu \
-		--without-default-features "${few_devices[@]}" --with-devices-x86_64=relay \
+		--without-default-features --without-default-devices --with-devices-x86_64=relay \
 		--enable-kvm --enable-hv-balloon --disable-tcg --disable-tools \
 		--disable-docs --disable-download --disable-install-blobs --cc='ccache gcc' ||
 		die "QEMU's configure failed (see above)" "see ${out#"$TOP"/}/configure.log"
