@@ -37,6 +37,8 @@
 #define STREAM		"unix:/tmp/stream"
 #define HELD		"/tmp/held"	/* a vCPU, by exits.c */
 #define TRACING		"/sys/kernel/tracing"
+#define MOMENT		TRACING "/instances/moment"
+#define NR_TAIL		60		/* lines of what is too long to be shown */
 #define QEMU_SECONDS	180		/* all of a scenario; by L0's clock */
 #define MOVE_SECONDS	600		/* the same for one in which the VM is saved or moved */
 #define ANSWER_SECONDS	60		/* for what is asked of a QEMU then */
@@ -608,29 +610,52 @@ static void show_threads(pid_t pid)
 		closedir(dir);
 }
 
-static void show_tail(const char *what, const char *path)
+/* Hand each line of a file to a function; false if there is no such file. */
+static bool each_line(const char *path, void (*take)(const char *line))
 {
-	static char lines[60][MAX_LINE];
-	const unsigned int max = sizeof(lines) / sizeof(lines[0]);
 	FILE *f = fopen(path, "re");
-	unsigned int n = 0;
+	char line[MAX_LINE];
 
-	while (f && fgets(lines[n % max], MAX_LINE, f))
-		n++;
-	for (unsigned int i = n > max ? n - max : 0; i < n; i++)
-		printf("# %s %.*s\n", what, (int)strcspn(lines[i % max], "\r\n"), lines[i % max]);
-	if (f)
-		fclose(f);
+	if (!f)
+		return false;
+	while (fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\r\n")] = '\0';
+		take(line);
+	}
+	fclose(f);
+	return true;
 }
 
-/* And what KVM does for them in a moment. */
+static struct {
+	char lines[NR_TAIL][MAX_LINE];
+	unsigned int n;
+} tail;
+
+static void take_tail(const char *line)
+{
+	snprintf(tail.lines[tail.n++ % NR_TAIL], MAX_LINE, "%s", line);
+}
+
+static void show_tail(const char *what, const char *path)
+{
+	tail.n = 0;
+	each_line(path, take_tail);
+	for (unsigned int i = tail.n > NR_TAIL ? tail.n - NR_TAIL : 0; i < tail.n; i++)
+		printf("# %s %s\n", what, tail.lines[i % NR_TAIL]);
+}
+
+/* And what KVM does for them in a moment; not in the trace that is checked. */
 static void show_events(void)
 {
-	write_file(TRACING "/events/kvm/kvm_userspace_exit/filter", "0");
-	write_file(TRACING "/events/kvm/enable", "1");
+	if (mkdir(MOMENT, 0700)) {
+		printf("# %s: %s\n", MOMENT, strerror(errno));
+		return;
+	}
+	write_file(MOMENT "/events/kvm/enable", "1");
 	usleep(50000);
-	write_file(TRACING "/events/kvm/enable", "0");
-	show_tail("event", TRACING "/trace");
+	write_file(MOMENT "/events/kvm/enable", "0");
+	show_tail("event", MOMENT "/trace");
+	rmdir(MOMENT);
 }
 
 static pid_t start_vmm(const struct scenario *s, int out, const char *incoming, enum target target)
@@ -879,22 +904,6 @@ static bool run_vmm(const struct scenario *s)
 	close(fds[0]);
 	close(fds[1]);
 	return l1_started || l1_has_started();
-}
-
-/* Hand each line of a file to a function; false if there is no such file. */
-static bool each_line(const char *path, void (*take)(const char *line))
-{
-	FILE *f = fopen(path, "re");
-	char line[MAX_LINE];
-
-	if (!f)
-		return false;
-	while (fgets(line, sizeof(line), f)) {
-		line[strcspn(line, "\r\n")] = '\0';
-		take(line);
-	}
-	fclose(f);
-	return true;
 }
 
 static void take_vmm_line(const char *line)
