@@ -22,8 +22,9 @@ FAULTS ?=#		make check, prove: 1 sees that each check finds a fault made for it
 FOR ?=#			make setup: deb installs only what make deb needs
 KERNEL ?=#		make deb, test-deb: another kernel, pinned in series/<base>/base or the path of its source
 QEMU ?= 10.0#		make qemu, e2e: which QEMU, one of vmm/qemu/*
+TO ?=#			make qemu-e2e: another QEMU; the VM moves from QEMU to that one, and back
 UPDATE ?=#		make bench, coverage: 1 puts figures into bench/, and into check/README.md
-export FOR KERNEL QEMU BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
+export FOR KERNEL QEMU TO BASE CONFIG HOST TEST CASE FAULT TOOL COMMIT BY SEED JOBS FORCE FAST FAULTS UPDATE
 
 SHELL := /bin/bash
 .NOTPARALLEL:

@@ -33,6 +33,7 @@ usage() {
 		whose name begins with kvm, the kernel of --l2-kernel is L1, and L2 are guests of
 		its KVM. In [$own], which have to be asked for, the VMM is
 		the QEMU of "make qemu", QEMU= [10.0], with its hv-nested-relay in place of the library.
+		With TO=, another version, the VM moves from the one to the other, and back.
 
 		  --modules DIR   load irqbypass.ko, kvm.ko and the vendor's module from there first,
 		                  for a kernel that has KVM as modules
@@ -47,17 +48,20 @@ options 0 "host: kernel: l2-kernel: out: tests: name: modules: cap: build" "$@"
 if [ -n "$build" ]; then
 	build_l2_kernel
 	[[ " $tests" != *" qemu"* ]] || "$TOP/vmm/qemu/build.sh"
+	[[ " $tests" != *" qemu"* || ! ${TO-} ]] || QEMU=$TO "$TOP/vmm/qemu/build.sh"
 	exit
 fi
 
 qemu=$VMM_DIR/usr/bin/qemu-system-x86_64
 [ -x "$qemu" ] || die "there is no QEMU 10 in $CACHE" "run: make setup"
 relay_qemu=$QEMU_BUILD/o/qemu-system-x86_64
+to_qemu=${TO:+$TOP/build/qemu-$TO/o/qemu-system-x86_64}
 [ -n "$out" ] || die "no --out" "name a directory for the results"
 [ -n "$tests" ] || die "no --tests" "give some of: $all"
 for scenario in $tests; do
 	[[ " $all $own " == *" $scenario "* ]] || die "no scenario '$scenario'" "give some of: $all $own"
 	[[ $scenario != qemu* || -x $relay_qemu ]] || die "there is no $relay_qemu" "run: make qemu QEMU=$QEMU"
+	[[ $scenario != qemu* || -z $to_qemu || -x $to_qemu ]] || die "there is no $to_qemu" "run: make qemu QEMU=$TO"
 done
 [ -f "$l2_kernel" ] || die "no L2 kernel '$l2_kernel'" "build it: BASE=$L2_BASE scripts/kernel.sh --source pristine --config e2e-l2"
 [ -z "$modules" ] || [ -f "$modules/kvm.ko" ] || die "there is no $modules/kvm.ko" "build the modules first"
@@ -92,6 +96,7 @@ for rom in seabios/bios-256k.bin qemu/{kvmvapic,multiboot,multiboot_dma,linuxboo
 	cp "$VMM_DIR/usr/share/$rom" "$vmm/rom/"
 done
 [[ " $tests" != *" qemu"* ]] || cp "$relay_qemu" "$vmm/qemu-relay"
+[[ " $tests" != *" qemu"* || -z $to_qemu ]] || cp "$to_qemu" "$vmm/qemu-to"
 ldd "$vmm"/qemu-* | awk '$2 == "=>" { print $3 } /^\t\// { print $1 }' | while read -r library; do
 	mkdir -p "$work/root$(dirname "$library")"
 	cp -L "$library" "$work/root$library"

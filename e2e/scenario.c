@@ -30,6 +30,8 @@
 #define VMM		"/vmm"
 #define QEMU		VMM "/qemu-system-x86_64"
 #define QEMU_RELAY	VMM "/qemu-relay"
+#define QEMU_TO		VMM "/qemu-to"	/* of another version, which every other move goes to */
+#define MACHINE		"pc-i440fx-10.0" /* of the oldest QEMU */
 #define L1_LOG		"/tmp/l1.log"
 #define STDERR_LOG	"/tmp/vmm.log"
 #define MONITOR		"/tmp/monitor"	/* and a number, as there may be several QEMUs */
@@ -349,6 +351,13 @@ static bool is_intel(void)
 	return __get_cpuid(0, &a, &b, &c, &d) && c == signature_INTEL_ecx;
 }
 
+static const char *qemu_path(const struct scenario *s, enum target target)
+{
+	if (!s->property || target == STOCK)
+		return QEMU;
+	return move.number % 2 || access(QEMU_TO, X_OK) ? QEMU_RELAY : QEMU_TO;
+}
+
 static void exec_vmm(const struct scenario *s, int out, const char *incoming, enum target target)
 {
 	char cpu[512], initrd[512], kernel_args[256], log[64], preload[128], monitor[64], memory[16];
@@ -388,10 +397,10 @@ static void exec_vmm(const struct scenario *s, int out, const char *incoming, en
 	dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
 	dup2(err, STDERR_FILENO);
-	execl(s->property && target != STOCK ? QEMU_RELAY : QEMU, "qemu-system-x86_64", "-L", VMM "/rom",
+	execl(qemu_path(s, target), "qemu-system-x86_64", "-L", VMM "/rom",
 	      "-nodefaults", "-no-user-config", "-display", "none",
 	      "-action", s->moves == RESET ? "reboot=reset" : "reboot=shutdown",
-	      "-machine", "pc", "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", memory,
+	      "-machine", MACHINE, "-accel", "kvm", "-cpu", cpu, "-smp", "1", "-m", memory,
 	      "-qmp", monitor,
 	      "-trace", "vmbus_recv_message", "-trace", "vmbus_initiate_contact",
 	      "-trace", "vmbus_post_msg", "-trace", "vmbus_msg_cb",
@@ -762,7 +771,8 @@ static bool move_vm(const struct scenario *s, int out, unsigned int size, bool s
 	unlink(STATE);
 	move.longest = now() - start > move.longest ? now() - start : move.longest;
 	move.moves += good;
-	printf("# moved: %s, %.1f s\n", good ? "running again" : "failed", now() - start);
+	printf("# moved: %s, %.1f s, %s\n", good ? "running again" : "failed", now() - start,
+	       qemu_path(s, ALIKE));
 	return good;
 }
 

@@ -75,8 +75,8 @@ devices() {
 	CONFIG_VMBUS=y
 	CONFIG_HV_BALLOON=y
 	LIST
-	# hw/acpi/cxl.c of 10.2 doesn't link without CXL.
-	[[ $QEMU == 10.0 ]] || printf 'CONFIG_%s=y\n' PCI_EXPRESS PXB CXL CXL_MEM_DEVICE
+	# hw/acpi/cxl.c of 10.2 doesn't link without CXL, and CXL's ports are PCI Express ports.
+	[[ $QEMU == 10.0 ]] || printf 'CONFIG_%s=y\n' PCI_EXPRESS PCIE_PORT PXB CXL CXL_MEM_DEVICE
 }
 
 source=
@@ -122,6 +122,9 @@ fi
 say "qemu: building $VERSION, $source"
 logged "$out/build.log" ninja -j"${QEMU_JOBS:-$(nproc)}" qemu-system-x86_64 ||
 	die "QEMU doesn't build (see above)" "see ${out#"$TOP"/}/build.log"
+# A type without its parent links well, and ends each run.
+logged "$out/types.log" ./qemu-system-x86_64 -M none -device help ||
+	die "this QEMU doesn't know its own devices (see above)" "mend devices() in vmm/qemu/build.sh, rm -r ${out#"$TOP"/}"
 # The compiler's cache has it now, for .ci/run.
 : > "$CACHE/qemu-$QEMU-built"
 say "qemu: ${out#"$TOP"/}/qemu-system-x86_64, $(./qemu-system-x86_64 --version | head -n 1)"

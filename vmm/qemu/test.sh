@@ -4,10 +4,10 @@
 # test.sh
 #
 # Check QEMU's series, as far as it goes without KVM: that the patches apply to each base
-# whose source is in the cache, with QEMU's checkpatch.pl on each of them; and, with
-# the binary that build.sh made, the series' own qtest and QEMU's device-introspect-test.
+# whose source is in the cache, with QEMU's checkpatch.pl on each of them; and, with each
+# binary that build.sh made, the series' own qtest and QEMU's device-introspect-test.
 # The qtest has to fail with the QEMU that "make setup" unpacked, which lacks the series.
-# The last line is "N passed, N failed".
+# There has to be a binary of $QEMU. The last line is "N passed, N failed".
 
 . "$(dirname "$0")/../../scripts/lib.sh"
 . "$TOP/vmm/qemu/lib.sh"
@@ -26,19 +26,24 @@ result() {
 	fi
 }
 
+skip() {
+	say "skip $1"
+	skipped=$((skipped + 1))
+}
+
+# Fails if there is no tree with the series to go on with.
 check_base() {
 	local log=$QEMU_BUILD/test.log commit status
 
 	if [[ ! -d $QEMU_TREE ]] && ! has_sha256 "$TARBALL" "$SHA256"; then
-		say "skip $QEMU: ${TARBALL##*/} is not in $CACHE (make qemu QEMU=$QEMU would fetch it)"
-		skipped=$((skipped + 1))
-		return
+		skip "$QEMU: ${TARBALL##*/} is not in $CACHE (make qemu QEMU=$QEMU would fetch it)"
+		return 1
 	fi
 	mkdir -p "$QEMU_BUILD"
 	status=0
 	"$QEMU_DIR/tree.sh" > "$log" 2>&1 || status=$?
 	result "$status" "$QEMU: the series applies" "$log"
-	((!status)) || return 0
+	((!status)) || return 1
 	while read -r commit; do
 		status=0
 		# The Signed-off-by comes with the mails.
@@ -69,9 +74,9 @@ qtest() {
 	QTEST_QEMU_BINARY=$2 timeout 300 "$QEMU_BUILD/o/tests/qtest/$1" --tap -k > "$log" 2>&1 < /dev/null || true
 	while IFS=$'\t' read -r verdict name; do
 		[[ $verdict == "$3" ]]
-		result $? "$1 $name" "$log"
+		result $? "$QEMU: $1 $name" "$log"
 	done < <(sed -n 's/^\(not ok\|ok\) [0-9]* \([^ ]*\).*/\1\t\2/p' "$log")
-	grep -q '^1\.\.[1-9]' "$log" || result 1 "$1 runs" "$log"
+	grep -q '^1\.\.[1-9]' "$log" || result 1 "$QEMU: $1 runs" "$log"
 }
 
 # With a QEMU without the series, each case has to fail; one process each, as glib stops.
@@ -83,34 +88,38 @@ qtest_stock() {
 		QTEST_QEMU_BINARY=$stock timeout 20 "$QEMU_BUILD/o/tests/qtest/hyperv-vmbus-test" -p "$name" \
 			> "$log" 2>&1 < /dev/null || status=$?
 		((status))
-		result $? "without the series, hyperv-vmbus-test $name fails" "$log"
+		result $? "$QEMU: without the series, hyperv-vmbus-test $name fails" "$log"
 	done < <(QTEST_QEMU_BINARY=$binary "$QEMU_BUILD/o/tests/qtest/hyperv-vmbus-test" -l 2> /dev/null | grep ^/)
+}
+
+check_binary() {
+	local binary=$QEMU_BUILD/o/qemu-system-x86_64
+
+	if [[ ! -x $binary ]]; then
+		skip "$QEMU: no qtest, it isn't built (make qemu QEMU=$QEMU)"
+	elif logged "$QEMU_BUILD/tests.log" env PYTHONPATH="$(qemu_python)" \
+		ninja -C "$QEMU_BUILD/o" tests/qtest/hyperv-vmbus-test tests/qtest/device-introspect-test; then
+		link_firmware "$QEMU_BUILD/o"
+		qtest hyperv-vmbus-test "$binary" ok
+		qtest device-introspect-test "$binary" ok
+		qtest_stock
+	else
+		result 1 "$QEMU: tests/qtest builds"
+	fi
 }
 
 options 0 "" "$@"
 need git perl timeout
+load_qemu
+[[ -x $QEMU_BUILD/o/qemu-system-x86_64 && -d $VMM_DIR ]] ||
+	die "there is no $QEMU_BUILD/o/qemu-system-x86_64, or no $VMM_DIR" "run: make setup, make qemu QEMU=$QEMU"
+set +e
 for base in $(qemu_bases); do
 	QEMU=$base
 	QEMU_BUILD=$TOP/build/qemu-$QEMU
 	load_qemu
-	check_base
+	check_base && check_binary
 done
-
-QEMU=10.0
-QEMU_BUILD=$TOP/build/qemu-$QEMU
-load_qemu
-binary=$QEMU_BUILD/o/qemu-system-x86_64
-[[ -x $binary && -d $VMM_DIR ]] || die "there is no $binary, or no $VMM_DIR" "run: make setup, make qemu"
-set +e
-if logged "$QEMU_BUILD/tests.log" env PYTHONPATH="$(qemu_python)" \
-	ninja -C "$QEMU_BUILD/o" tests/qtest/hyperv-vmbus-test tests/qtest/device-introspect-test; then
-	link_firmware "$QEMU_BUILD/o"
-	qtest hyperv-vmbus-test "$binary" ok
-	qtest device-introspect-test "$binary" ok
-	qtest_stock
-else
-	result 1 "tests/qtest builds"
-fi
 line="$passed passed, $failed failed"
 ((!skipped)) || line+=", $skipped skipped"
 say "$line"
