@@ -98,7 +98,7 @@ check_binary() {
 	if [[ ! -x $binary ]]; then
 		skip "$QEMU: no qtest, it isn't built (make qemu QEMU=$QEMU)"
 	elif logged "$QEMU_BUILD/tests.log" env PYTHONPATH="$(qemu_python)" \
-		ninja -C "$QEMU_BUILD/o" tests/qtest/hyperv-vmbus-test tests/qtest/device-introspect-test; then
+		ninja -C "$QEMU_BUILD/o" qemu-system-x86_64 tests/qtest/{hyperv-vmbus,device-introspect}-test; then
 		link_firmware "$QEMU_BUILD/o"
 		qtest hyperv-vmbus-test "$binary" ok
 		qtest device-introspect-test "$binary" ok
