@@ -35,7 +35,6 @@
 #define MASK_VALID	0x303u
 #define DIRECT_FLUSH	(1u << 17)
 #define STATUS_CODE	2
-#define STATUS_INPUT	3
 #define STATUS_ALIGN	4
 
 bool nondet_bool(void);
@@ -551,8 +550,7 @@ static void prove_exit(struct kvm_vcpu *vcpu, bool is_svm, bool others)
 	      !reads || (!fast && read_gpa == walk_result && read_len == 8));
 	PROVE("events", "one for a call that was kept", events == tracing);
 	if (events) {
-		verdict = fast ? KVM_HV_RELAY_KEPT : !valid ? KVM_HV_RELAY_BAD_ALIGNMENT :
-			  !walks ? KVM_HV_RELAY_BAD_GPA :
+		verdict = fast ? KVM_HV_RELAY_KEPT : !walks ? KVM_HV_RELAY_BAD_ADDRESS :
 			  walk_result == INVALID_GPA ? KVM_HV_RELAY_MEMORY_INTERCEPT :
 			  KVM_HV_RELAY_KEPT;
 		PROVE("events", "it shows what became of the call",
@@ -560,8 +558,8 @@ static void prove_exit(struct kvm_vcpu *vcpu, bool is_svm, bool others)
 		      event.l2_input == input && event.vm_id == hv.nested.vm_id &&
 		      event.l1_gpa == (walks ? walk_result : INVALID_GPA));
 	}
-	REACHED(events && verdict == KVM_HV_RELAY_BAD_ALIGNMENT, "bad alignment");
-	REACHED(events && verdict == KVM_HV_RELAY_BAD_GPA, "bad GPA");
+	REACHED(events && verdict == KVM_HV_RELAY_BAD_ADDRESS && valid, "bad GPA");
+	REACHED(events && verdict == KVM_HV_RELAY_BAD_ADDRESS && !valid, "bad alignment");
 	REACHED(events && verdict == KVM_HV_RELAY_MEMORY_INTERCEPT, "memory intercept");
 
 	PROVE("defined", "no warning for a call that was kept", !warnings);
@@ -631,7 +629,7 @@ static void prove_exit(struct kvm_vcpu *vcpu, bool is_svm, bool others)
 		if (!fast && !valid)
 			PROVE("block", "a bad block fails the call", result == STATUS_ALIGN && !reads);
 		else if (!fast && !walks)
-			PROVE("block", "a GPA out of reach fails the call", result == STATUS_INPUT &&
+			PROVE("block", "a GPA out of reach fails the call", result == STATUS_ALIGN &&
 			      ((l2_gpa & vcpu->arch.reserved_gpa_bits) || l2_gpa >> reach));
 		REACHED(signals && !fast, "a slow signal for an eventfd");
 		REACHED(!result && fast, "a fast signal for an eventfd");

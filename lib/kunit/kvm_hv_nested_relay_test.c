@@ -30,7 +30,6 @@
 
 #define STATUS_SUCCESS	0
 #define STATUS_CODE	2
-#define STATUS_INPUT	3
 #define STATUS_ALIGN	4
 
 #define MASK_POST	BIT(0)
@@ -902,9 +901,9 @@ static void input_above_maxphyaddr_is_invalid_and_not_walked(struct kunit *test)
 				assert_relayed(test, NESTED | class->code, BIT_ULL(bit), L1_GPA);
 				continue;
 			}
-			assert_refused(test, NESTED | class->code, BIT_ULL(bit), STATUS_INPUT);
+			assert_refused(test, NESTED | class->code, BIT_ULL(bit), STATUS_ALIGN);
 			assert_refused(test, NESTED | class->code,
-				       (L2_GPA & GENMASK_ULL(35, 0)) | BIT_ULL(bit), STATUS_INPUT);
+				       (L2_GPA & GENMASK_ULL(35, 0)) | BIT_ULL(bit), STATUS_ALIGN);
 		}
 	}
 }
@@ -938,13 +937,14 @@ static void input_above_l1_page_tables_is_invalid_and_not_walked(struct kunit *t
 			assert_relayed(test, NESTED | POST, BIT_ULL(bit), L1_GPA);
 			assert_relayed(test, NESTED | SIGNAL, l2_gpa | BIT_ULL(bit), L1_GPA);
 		} else {
-			assert_refused(test, NESTED | POST, BIT_ULL(bit), STATUS_INPUT);
-			assert_refused(test, NESTED | SIGNAL, l2_gpa | BIT_ULL(bit), STATUS_INPUT);
+			assert_refused(test, NESTED | POST, BIT_ULL(bit), STATUS_ALIGN);
+			assert_refused(test, NESTED | SIGNAL, l2_gpa | BIT_ULL(bit), STATUS_ALIGN);
 		}
 	}
 }
 
-static void alignment_is_checked_before_the_address(struct kunit *test)
+/* It is wrong whatever L1 maps. */
+static void bad_address_is_no_memory_intercept(struct kunit *test)
 {
 	const struct relay_class *class = test->param_value;
 	struct relay_test *relay = test->priv;
@@ -953,7 +953,7 @@ static void alignment_is_checked_before_the_address(struct kunit *test)
 	assert_refused(test, NESTED | class->code, ~0ULL, STATUS_ALIGN);
 	relay->walk_result = INVALID_GPA;
 	assert_refused(test, NESTED | class->code, L2_GPA + 1, STATUS_ALIGN);
-	assert_refused(test, NESTED | class->code, BIT_ULL(63), STATUS_INPUT);
+	assert_refused(test, NESTED | class->code, BIT_ULL(63), STATUS_ALIGN);
 }
 
 /* Input that L1 doesn't map, or not readable, is a memory intercept. */
@@ -1191,11 +1191,11 @@ static const struct relay_verdict {
 	{ "fast call kept", NESTED | FAST | SIGNAL, L2_GPA + 1, L1_GPA,
 	  INVALID_GPA, KVM_HV_RELAY_KEPT },
 	{ "misaligned", NESTED | SIGNAL, L2_GPA + 1, L1_GPA,
-	  INVALID_GPA, KVM_HV_RELAY_BAD_ALIGNMENT },
+	  INVALID_GPA, KVM_HV_RELAY_BAD_ADDRESS },
 	{ "crosses a page", NESTED | POST, L2_GPA + 0xff8, L1_GPA,
-	  INVALID_GPA, KVM_HV_RELAY_BAD_ALIGNMENT },
+	  INVALID_GPA, KVM_HV_RELAY_BAD_ADDRESS },
 	{ "above MAXPHYADDR", NESTED | POST, BIT_ULL(MAXPHYADDR), L1_GPA,
-	  INVALID_GPA, KVM_HV_RELAY_BAD_GPA },
+	  INVALID_GPA, KVM_HV_RELAY_BAD_ADDRESS },
 	{ "not mapped", NESTED | POST, L2_GPA, INVALID_GPA,
 	  INVALID_GPA, KVM_HV_RELAY_MEMORY_INTERCEPT },
 };
@@ -1654,7 +1654,7 @@ static struct kunit_case relay_test_cases[] = {
 	KUNIT_CASE_PARAM(input_may_be_anywhere_in_l1, class_gen_params),
 	KUNIT_CASE_PARAM(input_above_maxphyaddr_is_invalid_and_not_walked, class_gen_params),
 	KUNIT_CASE_PARAM(input_above_l1_page_tables_is_invalid_and_not_walked, width_gen_params),
-	KUNIT_CASE_PARAM(alignment_is_checked_before_the_address, class_gen_params),
+	KUNIT_CASE_PARAM(bad_address_is_no_memory_intercept, class_gen_params),
 
 	KUNIT_CASE_PARAM(unreadable_input_is_a_memory_intercept, fault_gen_params),
 	KUNIT_CASE(intercept_has_no_linear_address),

@@ -231,8 +231,7 @@ static noinline bool kvm_hv_nested_relay_translate(struct kvm_vcpu *vcpu, u32 co
 		if (unlikely(l1_gpa == INVALID_GPA))
 			verdict = KVM_HV_RELAY_MEMORY_INTERCEPT;
 	} else {
-		verdict = *status == HV_STATUS_INVALID_ALIGNMENT ?
-			  KVM_HV_RELAY_BAD_ALIGNMENT : KVM_HV_RELAY_BAD_GPA;
+		verdict = KVM_HV_RELAY_BAD_ADDRESS;
 	}
 
 	*input = l1_gpa;

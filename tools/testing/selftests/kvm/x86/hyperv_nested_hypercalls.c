@@ -503,7 +503,7 @@ TEST_F(flush, input_in_one_page)
 	assert_flush(t, FLUSH, gpa + 4, HV_STATUS_INVALID_ALIGNMENT);
 	assert_flush(t, FLUSH_LIST, end - 40, HV_STATUS_SUCCESS | 2ULL << 32);
 	assert_flush(t, FLUSH_LIST, end - 32, HV_STATUS_INVALID_ALIGNMENT);
-	assert_flush(t, FLUSH, gpa | BIT_ULL(63), HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_flush(t, FLUSH, gpa | BIT_ULL(63), HV_STATUS_INVALID_ALIGNMENT);
 	assert_flush(t, FLUSH, gpa - PAGE_SIZE, HV_STATUS_INVALID_HYPERCALL_INPUT);
 }
 

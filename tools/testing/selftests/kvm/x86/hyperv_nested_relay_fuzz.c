@@ -558,10 +558,9 @@ static void oracle(const struct env *env, const struct guest_regs *regs,
 
 	if (!fast) {
 		size = post ? HV_POST_MESSAGE_INPUT_SIZE : sizeof(u64);
-		if (input % 8 || input % PAGE_SIZE + size > PAGE_SIZE)
+		if (input % 8 || input % PAGE_SIZE + size > PAGE_SIZE ||
+		    !oracle_is_gpa(env, input))
 			return set_status(want, HV_STATUS_INVALID_ALIGNMENT);
-		if (!oracle_is_gpa(env, input))
-			return set_status(want, HV_STATUS_INVALID_HYPERCALL_INPUT);
 		want->slow = true;
 		want->gpa = input;
 		if (!oracle_translate(env, input, &input)) {

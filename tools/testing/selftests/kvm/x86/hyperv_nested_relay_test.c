@@ -484,9 +484,9 @@ TEST_F(mapping, input_above_maxphyaddr)
 	struct relay_vm *r = &self->r;
 
 	assert_status(r, POST, r->msg_gpa | BIT_ULL(r->vm->pa_bits),
-		      HV_STATUS_INVALID_HYPERCALL_INPUT);
+		      HV_STATUS_INVALID_ALIGNMENT);
 	assert_status(r, SIGNAL, r->msg_gpa | BIT_ULL(63),
-		      HV_STATUS_INVALID_HYPERCALL_INPUT);
+		      HV_STATUS_INVALID_ALIGNMENT);
 	assert_post_delivered(r);
 }
 
@@ -502,7 +502,7 @@ TEST_F(mapping, input_above_page_tables)
 
 	vcpu_set_cpuid_property(r->vcpu, X86_PROPERTY_MAX_PHY_ADDR, 52);
 	assert_status(r, POST, r->msg_gpa | BIT_ULL(48),
-		      HV_STATUS_INVALID_HYPERCALL_INPUT);
+		      HV_STATUS_INVALID_ALIGNMENT);
 	assert_post_delivered(r);
 }
 
@@ -540,7 +540,7 @@ TEST_F(mapping, bad_address_not_mapped)
 
 	assert_status(r, POST, hole + 4, HV_STATUS_INVALID_ALIGNMENT);
 	assert_status(r, POST, hole + PAGE_SIZE - 8, HV_STATUS_INVALID_ALIGNMENT);
-	assert_status(r, POST, hole | BIT_ULL(63), HV_STATUS_INVALID_HYPERCALL_INPUT);
+	assert_status(r, POST, hole | BIT_ULL(63), HV_STATUS_INVALID_ALIGNMENT);
 }
 
 /* L1 gets to see the call's read, whether it maps the page or not. */
