@@ -7,9 +7,9 @@
 # shellcheck source=vmm/qemu/lib.sh
 . "$TOP/vmm/qemu/lib.sh"
 
-all='off on post noauth child soak kvm-off kvm kvm-inter kvm-one'
+all='off on post noauth child firmware soak kvm-off kvm kvm-inter kvm-one'
 # With the QEMU of "make qemu", which knows the capability by the number of the series.
-own='qemu qemu-child qemu-kvm qemu-save qemu-live qemu-held qemu-refuse qemu-reset'
+own='qemu qemu-child qemu-firmware qemu-deaf qemu-kvm qemu-save qemu-live qemu-held qemu-refuse qemu-reset'
 # Seconds for one; more where the VM goes from one QEMU to another.
 seconds() {
 	case $1 in

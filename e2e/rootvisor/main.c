@@ -6,8 +6,9 @@
  *
  * Boot: multiboot, with the Linux kernel and its initramfs as modules; the first module's arguments
  * are Linux' command line. L1's own arguments are "noauth": never authorize L2's direct hypercalls, and
- * "child-auth": authorize those of the other guest, too; and "id-by-boot": the root's VM ID differs by
- * how often the machine was reset, and the other guest has that of the root before.
+ * "child-auth": authorize those of the other guest, too; "id-by-boot": the root's VM ID differs by
+ * how often the machine was reset, and the other guest has that of the root before; and "firmware":
+ * connect to the vmbus and unload it before there is an L2, or "deaf-firmware": try to connect.
  *
  * L2 has interrupts, the APIC, ports and memory directly. What it doesn't:
  *
@@ -731,6 +732,10 @@ void main(u32 magic, const struct multiboot_info *info)
 	if (id_by_boot)
 		boots = count_boot();
 	pick_vendor();
+	if (word_in((char *)(u64)info->cmdline, "firmware"))
+		run_firmware(false);
+	if (word_in((char *)(u64)info->cmdline, "deaf-firmware"))
+		run_firmware(true);
 
 	wrmsr(HV_MSR_GUEST_OS_ID, BIT(63) | 1);
 	vp_assist.direct_hypercall = !never_authorize;

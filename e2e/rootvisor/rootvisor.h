@@ -58,6 +58,8 @@ typedef uint64_t u64;
 #define HV_MSR_SCONTROL		0x40000080
 #define HV_MSR_SIEFP		0x40000082
 #define HV_MSR_SIMP		0x40000083
+#define HV_MSR_EOM		0x40000084
+#define HV_MSR_SINT0		0x40000090
 #define HV_MSR_SINT15		0x4000009f
 #define HV_MSR_LAST		0x40000fff
 #define HV_MSR_NESTED		0x00001000	/* on top of the number of a SynIC MSR */
@@ -66,6 +68,7 @@ typedef uint64_t u64;
 #define HV_CALL_FAST		BIT(16)
 #define HV_CALL_NESTED		BIT(31)
 #define HV_STATUS_INVALID_CODE	0x2
+#define HV_STATUS_NO_BUFFERS	0x13
 
 /* The page by which L1 gives its consent, among other things. */
 struct hv_vp_assist {
@@ -190,6 +193,9 @@ extern u8 io_bitmap[3 * PAGE_SIZE];
 bool safe_rdmsr(u32 msr, u64 *value);
 bool safe_wrmsr(u32 msr, u64 value);
 bool safe_xsetbv(u32 index, u64 value);
+
+/* firmware.c */
+void run_firmware(bool deaf);
 
 void print(const char *format, ...);
 __attribute__((noreturn)) void die(const char *format, ...);

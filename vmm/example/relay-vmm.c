@@ -3,11 +3,11 @@
  * The VMM of Documentation/virt/kvm/x86/hyperv-nested-relay.rst, as a whole: it has one vCPU and, in
  * the place of vmbus, an answer to InitiateContact.
  *
- *	relay-vmm [--off] L1 L2
+ *	relay-vmm [--off] L1 L2 [ARGUMENTS]
  *
  * L1 is a hypervisor, bootable by multiboot, with 32-bit ELF headers; L2 is given to it as the first
- * of two modules. With --off, the relay stays off. It prints what it is told, ends when L1 writes to
- * port 0x501, and then exits with 0.
+ * of two modules, and ARGUMENTS, if any, as its command line. With --off, the relay stays off. It
+ * prints what it is told, ends when L1 writes to port 0x501, and then exits with 0.
  */
 #include <elf.h>
 #include <errno.h>
@@ -79,11 +79,16 @@ struct message {
 #define VMBUS_SINT		2
 #define INITIATE_CONTACT	14
 #define VERSION_RESPONSE	15
+#define UNLOAD			16
+#define UNLOAD_RESPONSE		17
 
 struct vmm {
 	int kvm_fd, vm_fd, vcpu_fd, sint_fd;
 	struct kvm_run *run;
 	uint8_t *ram;
+
+	/* The host has the relay, and it is to be used. */
+	bool relay;
 
 	/* What vCPU threads share of whom vmbus is connected to. */
 	pthread_mutex_t lock;
@@ -129,13 +134,11 @@ static bool relay_set(struct vmm *vmm, uint64_t mask, uint64_t l2_vm_id)
 		.args = { mask, l2_vm_id },
 	};
 
-	return ioctl(vmm->vm_fd, KVM_ENABLE_CAP, &cap) == 0;
+	/* Without the relay, each call is L1's, and there is nothing to choose. */
+	return !vmm->relay || ioctl(vmm->vm_fd, KVM_ENABLE_CAP, &cap) == 0;
 }
 
-/*
- * Relay calls of any L2 until one of them has the vmbus; for a new VM, and when
- * the machine is reset.  True if vmbus works for a nested root.
- */
+/* For a new VM.  True if vmbus works for a nested root. */
 static bool relay_enable(struct vmm *vmm)
 {
 	const uint64_t wanted = RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2;
@@ -143,15 +146,24 @@ static bool relay_enable(struct vmm *vmm)
 
 	known = ioctl(vmm->vm_fd, KVM_CHECK_EXTENSION,
 		      KVM_CAP_NESTED_HYPERV_HCALL_RELAY);
-	if (known <= 0 || (known & wanted) != wanted)
-		return false;
-
-	vmm->owner = NOBODY;
-	return relay_set(vmm, RELAYED, 0);
+	vmm->relay = known > 0 && (known & wanted) == wanted;
+	return vmm->relay && relay_set(vmm, RELAYED, 0);
 }
 
-/* The vmbus is of whoever makes the first call, and of nobody else. */
-static bool may_call(struct vmm *vmm)
+/*
+ * The vmbus is free, for L1 and for any L2 of its: when the owner has unloaded it,
+ * e.g. firmware that boots L1, and when the machine is reset.
+ */
+static void vmbus_release(struct vmm *vmm)
+{
+	pthread_mutex_lock(&vmm->lock);
+	vmm->owner = NOBODY;
+	relay_set(vmm, RELAYED, 0);
+	pthread_mutex_unlock(&vmm->lock);
+}
+
+/* The vmbus is of whoever connects, until it is released, and of nobody else. */
+static bool may_call(struct vmm *vmm, bool connects)
 {
 	uint32_t flags = vmm->run->hyperv.u.hcall.flags;
 	uint64_t l2_vm_id = vmm->run->hyperv.u.hcall.l2_vm_id;
@@ -159,11 +171,11 @@ static bool may_call(struct vmm *vmm)
 	bool ret;
 
 	pthread_mutex_lock(&vmm->lock);
-	if (vmm->owner == NOBODY && !from_l2) {
-		/* A hypervisor with a vmbus: its guests get none. */
+	if (connects && vmm->owner == NOBODY && !from_l2) {
+		/* As long as L1 has the vmbus, its guests get none. */
 		if (relay_set(vmm, 0, 0))
 			vmm->owner = L1;
-	} else if (vmm->owner == NOBODY) {
+	} else if (connects && vmm->owner == NOBODY) {
 		if (relay_set(vmm, RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2,
 			      l2_vm_id)) {
 			vmm->owner = L2;
@@ -217,25 +229,52 @@ static bool synic_send(struct vmm *vmm, int sint, const struct message *message)
 	return write(vmm->sint_fd, &one, sizeof(one)) == sizeof(one);
 }
 
+/* The type of a message within vmbus, 0 if it isn't for vmbus or too short for its type. */
+static uint32_t vmbus_type(const struct post_message *post)
+{
+	uint32_t words[3];
+
+	memcpy(words, post->payload, sizeof(words));
+	if (post->connection_id != VMBUS_CONNECTION ||
+	    post->payload_size < (words[0] == INITIATE_CONTACT ? 12 : 8))
+		return 0;
+	return words[0];
+}
+
+static bool is_contact(const struct post_message *post)
+{
+	return vmbus_type(post) == INITIATE_CONTACT;
+}
+
 /* In the place of vmbus. */
 static uint64_t vmbus_post(struct vmm *vmm, const struct post_message *post)
 {
-	struct message answer = { .type = VMBUS_MESSAGE, .payload_size = 16 };
-	uint32_t request[3], response[4] = { VERSION_RESPONSE, 0, 1, 0 };
+	struct message answer = { .type = VMBUS_MESSAGE };
+	uint32_t version, response[4] = { VERSION_RESPONSE, 0, 1, 0 };
 
-	memcpy(request, post->payload, sizeof(request));
 	printf("connection %u, type %u, %u bytes", post->connection_id, post->message_type, post->payload_size);
-	if (post->connection_id != VMBUS_CONNECTION) {
+	switch (vmbus_type(post)) {
+	case INITIATE_CONTACT:
+		memcpy(&version, post->payload + 8, sizeof(version));
+		printf(": InitiateContact, version %u.%u\n", version >> 16, version & 0xffff);
+		answer.payload_size = 16;
+		break;
+	case UNLOAD:
+		printf(": Unload\n");
+		response[0] = UNLOAD_RESPONSE;
+		answer.payload_size = 8;
+		break;
+	default:
 		printf("\n");
-		return HV_STATUS_INVALID_CONNECTION_ID;
+		return post->connection_id == VMBUS_CONNECTION ? HV_STATUS_SUCCESS :
+								 HV_STATUS_INVALID_CONNECTION_ID;
 	}
-	if (post->payload_size < sizeof(request) || request[0] != INITIATE_CONTACT) {
-		printf("\n");
-		return HV_STATUS_SUCCESS;
-	}
-	printf(": InitiateContact, version %u.%u\n", request[2] >> 16, request[2] & 0xffff);
-	memcpy(answer.payload, response, sizeof(response));
-	return synic_send(vmm, VMBUS_SINT, &answer) ? HV_STATUS_SUCCESS : HV_STATUS_INSUFFICIENT_BUFFERS;
+	memcpy(answer.payload, response, answer.payload_size);
+	if (!synic_send(vmm, VMBUS_SINT, &answer))
+		return HV_STATUS_INSUFFICIENT_BUFFERS;
+	if (response[0] == UNLOAD_RESPONSE)
+		vmbus_release(vmm);
+	return HV_STATUS_SUCCESS;
 }
 
 static uint64_t vmbus_signal(struct vmm *vmm, uint32_t connection_id, uint16_t flag)
@@ -270,6 +309,9 @@ static uint64_t post_message(struct vmm *vmm, uint64_t input, uint64_t gpa)
 	    !message.message_type || message.message_type >> 31)
 		return HV_STATUS_INVALID_PARAMETER;
 
+	if (!may_call(vmm, is_contact(&message)))
+		return HV_STATUS_ACCESS_DENIED;
+
 	return vmbus_post(vmm, &message);
 }
 
@@ -290,12 +332,11 @@ static void answer_hypercall(struct vmm *vmm)
 
 	switch (input & HV_HYPERCALL_CODE_MASK) {
 	case HVCALL_POST_MESSAGE:
-		status = may_call(vmm) ? post_message(vmm, input, param) :
-					 HV_STATUS_ACCESS_DENIED;
+		status = post_message(vmm, input, param);
 		break;
 	case HVCALL_SIGNAL_EVENT:
-		status = may_call(vmm) ? signal_event(vmm, param) :
-					 HV_STATUS_ACCESS_DENIED;
+		status = may_call(vmm, false) ? signal_event(vmm, param) :
+						HV_STATUS_ACCESS_DENIED;
 		break;
 	default:
 		status = HV_STATUS_INVALID_HYPERCALL_CODE;
@@ -502,7 +543,7 @@ static size_t read_file(struct vmm *vmm, const char *name, uint64_t gpa)
 }
 
 /* By multiboot: in 32-bit mode, without paging, with flat segments. */
-static void load(struct vmm *vmm, const char *l1, const char *l2)
+static void load(struct vmm *vmm, const char *l1, const char *l2, const char *arguments)
 {
 	uint32_t *info = (uint32_t *)(vmm->ram + 0x1000), *modules = info + 32, *map = info + 64;
 	uint8_t *file = vmm->ram + MODULE_ADDRESS;
@@ -523,14 +564,15 @@ static void load(struct vmm *vmm, const char *l1, const char *l2)
 
 	size = read_file(vmm, l2, MODULE_ADDRESS);
 	info[0] = 1 << 2 | 1 << 3 | 1 << 6;	/* command line, modules, memory map */
-	info[4] = 0x1ff0;			/* an empty string */
+	info[4] = 0x1800;
+	snprintf((char *)vmm->ram + info[4], 0x700, "%s", arguments);
 	info[5] = 2;
 	info[6] = 0x1000 + 32 * 4;
 	info[11] = 24;
 	info[12] = 0x1000 + 64 * 4;
 	modules[0] = MODULE_ADDRESS;
 	modules[1] = modules[4] = modules[5] = MODULE_ADDRESS + size;
-	modules[2] = modules[6] = 0x1ff0;
+	modules[2] = modules[6] = 0x1ff0;	/* an empty string */
 	map[0] = 20;
 	map[3] = RAM_SIZE;
 	map[5] = 1;
@@ -551,8 +593,8 @@ int main(int argc, char **argv)
 	struct vmm vmm = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc != 3 + off) {
-		fprintf(stderr, "usage: relay-vmm [--off] L1 L2\n");
+	if (argc != 3 + off && argc != 4 + off) {
+		fprintf(stderr, "usage: relay-vmm [--off] L1 L2 [ARGUMENTS]\n");
 		return 1;
 	}
 	create_vm(&vmm);
@@ -560,7 +602,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "KVM_CAP_NESTED_HYPERV_HCALL_RELAY: this host doesn't have it\n");
 		return 1;
 	}
-	load(&vmm, argv[1 + off], argv[2 + off]);
+	load(&vmm, argv[1 + off], argv[2 + off], argc == 4 + off ? argv[3 + off] : "");
 	printf("VMM: the guest ends with %d\n", run_vcpu(&vmm));
 	return 0;
 }

@@ -240,6 +240,16 @@ struct PostMessage {
     payload: [u32; 60],
 }
 
+impl PostMessage {
+    /// The type of a message within vmbus, 0 if it is too short for it; None if it isn't for vmbus.
+    fn vmbus_type(&self) -> Option<u32> {
+        let least = if self.payload[0] == INITIATE_CONTACT { 12 } else { 8 };
+
+        (self.connection_id == VMBUS_CONNECTION)
+            .then(|| if self.payload_size < least { 0 } else { self.payload[0] })
+    }
+}
+
 /// A slot of the message page, one per SINT.
 #[repr(C)]
 struct Message {
@@ -265,6 +275,8 @@ const VMBUS_MESSAGE: u32 = 1;
 const VMBUS_SINT: usize = 2;
 const INITIATE_CONTACT: u32 = 14;
 const VERSION_RESPONSE: u32 = 15;
+const UNLOAD: u32 = 16;
+const UNLOAD_RESPONSE: u32 = 17;
 
 const RELAYED: u64 = KVM_NESTED_HYPERV_RELAY_POST_MESSAGE | KVM_NESTED_HYPERV_RELAY_SIGNAL_EVENT;
 
@@ -281,6 +293,8 @@ struct Vmm {
     sint: File,
     run: *mut Run,
     ram: *mut u8,
+    /// The host has the relay, and it is to be used.
+    relay: bool,
     owner: Mutex<Owner>,
     synic_control: u64,
     message_page: u64,
@@ -304,27 +318,34 @@ fn enable_cap(file: &File, cap: u32, args: [u64; 4]) -> io::Result<c_int> {
     unsafe { control(file, KVM_ENABLE_CAP, address(&cap)) }
 }
 
-fn relay_set(vm: &File, mask: u64, l2_vm_id: u64) -> bool {
-    enable_cap(vm, KVM_CAP_NESTED_HYPERV_HCALL_RELAY, [mask, l2_vm_id, 0, 0]).is_ok()
-}
-
 impl Vmm {
-    /// Relay calls of any L2 until one of them has the vmbus. True if vmbus works for a nested root.
-    fn relay_enable(&self) -> bool {
+    /// Without the relay, each call is L1's, and there is nothing to choose.
+    fn relay_set(&self, mask: u64, l2_vm_id: u64) -> bool {
+        !self.relay || enable_cap(&self.vm, KVM_CAP_NESTED_HYPERV_HCALL_RELAY, [mask, l2_vm_id, 0, 0]).is_ok()
+    }
+
+    /// For a new VM. True if vmbus works for a nested root.
+    fn relay_enable(&mut self) -> bool {
         let wanted = RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2;
         let known = unsafe {
             control(&self.vm, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_HYPERV_HCALL_RELAY.into())
         };
 
-        if known.map_or(true, |known| known as u64 & wanted != wanted) {
-            return false;
-        }
-        *self.owner.lock().unwrap() = Owner::Nobody;
-        relay_set(&self.vm, RELAYED, 0)
+        self.relay = known.map_or(false, |known| known as u64 & wanted == wanted);
+        self.relay && self.relay_set(RELAYED, 0)
     }
 
-    /// The vmbus is of whoever makes the first call, and of nobody else.
-    fn may_call(&self, call: &Hcall) -> bool {
+    /// The vmbus is free, for L1 and for any L2 of its: when the owner has unloaded it, e.g. firmware
+    /// that boots L1, and when the machine is reset.
+    fn vmbus_release(&self) {
+        let mut owner = self.owner.lock().unwrap();
+
+        *owner = Owner::Nobody;
+        self.relay_set(RELAYED, 0);
+    }
+
+    /// The vmbus is of whoever connects, until it is released, and of nobody else.
+    fn may_call(&self, call: &Hcall, connects: bool) -> bool {
         let caller = if call.flags & KVM_EXIT_HYPERV_HCALL_FROM_L2 != 0 {
             Owner::L2(call.l2_vm_id)
         } else {
@@ -332,11 +353,11 @@ impl Vmm {
         };
         let mut owner = self.owner.lock().unwrap();
 
-        if *owner == Owner::Nobody {
+        if connects && *owner == Owner::Nobody {
             let set = match caller {
-                Owner::L2(id) => relay_set(&self.vm, RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2, id),
-                // A hypervisor with a vmbus: its guests get none.
-                _ => relay_set(&self.vm, 0, 0),
+                Owner::L2(id) => self.relay_set(RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2, id),
+                // As long as L1 has the vmbus, its guests get none.
+                _ => self.relay_set(0, 0),
             };
             if set {
                 *owner = caller;
@@ -389,20 +410,27 @@ impl Vmm {
     /// In the place of vmbus.
     fn vmbus_post(&mut self, post: &PostMessage) -> u64 {
         print!("connection {}, type {}, {} bytes", post.connection_id, post.message_type, post.payload_size);
-        if post.connection_id != VMBUS_CONNECTION {
-            println!();
-            return HV_STATUS_INVALID_CONNECTION_ID;
+        let answer: &[u32] = match post.vmbus_type() {
+            Some(INITIATE_CONTACT) => {
+                println!(": InitiateContact, version {}.{}", post.payload[2] >> 16, post.payload[2] & 0xffff);
+                &[VERSION_RESPONSE, 0, 1, 0]
+            }
+            Some(UNLOAD) => {
+                println!(": Unload");
+                &[UNLOAD_RESPONSE, 0]
+            }
+            other => {
+                println!();
+                return other.map_or(HV_STATUS_INVALID_CONNECTION_ID, |_| HV_STATUS_SUCCESS);
+            }
+        };
+        if !self.synic_send(VMBUS_SINT, VMBUS_MESSAGE, answer) {
+            return HV_STATUS_INSUFFICIENT_BUFFERS;
         }
-        if post.payload_size < 12 || post.payload[0] != INITIATE_CONTACT {
-            println!();
-            return HV_STATUS_SUCCESS;
+        if answer[0] == UNLOAD_RESPONSE {
+            self.vmbus_release();
         }
-        println!(": InitiateContact, version {}.{}", post.payload[2] >> 16, post.payload[2] & 0xffff);
-        if self.synic_send(VMBUS_SINT, VMBUS_MESSAGE, &[VERSION_RESPONSE, 0, 1, 0]) {
-            HV_STATUS_SUCCESS
-        } else {
-            HV_STATUS_INSUFFICIENT_BUFFERS
-        }
+        HV_STATUS_SUCCESS
     }
 
     fn vmbus_signal(&self, connection_id: u32, flag: u16) -> u64 {
@@ -410,7 +438,9 @@ impl Vmm {
         HV_STATUS_INVALID_CONNECTION_ID
     }
 
-    fn post_message(&mut self, input: u64, gpa: u64) -> u64 {
+    fn post_message(&mut self, call: &Hcall) -> u64 {
+        let (input, gpa) = (call.input, call.params[0]);
+
         // The parameter of a fast call is no GPA; no message fits there.
         if input & HV_HYPERCALL_FAST != 0 {
             return HV_STATUS_INVALID_HYPERCALL_INPUT;
@@ -427,6 +457,9 @@ impl Vmm {
         if post.payload_size > 240 || post.message_type == 0 || post.message_type >> 31 != 0 {
             return HV_STATUS_INVALID_PARAMETER;
         }
+        if !self.may_call(call, post.vmbus_type() == Some(INITIATE_CONTACT)) {
+            return HV_STATUS_ACCESS_DENIED;
+        }
         self.vmbus_post(&post)
     }
 
@@ -434,8 +467,8 @@ impl Vmm {
         let param = call.params[0];
 
         match call.input & HV_HYPERCALL_CODE_MASK {
-            HVCALL_POST_MESSAGE | HVCALL_SIGNAL_EVENT if !self.may_call(call) => HV_STATUS_ACCESS_DENIED,
-            HVCALL_POST_MESSAGE => self.post_message(call.input, param),
+            HVCALL_POST_MESSAGE => self.post_message(call),
+            HVCALL_SIGNAL_EVENT if !self.may_call(call, false) => HV_STATUS_ACCESS_DENIED,
             // KVM doesn't look at these bits if there is a flag number.
             HVCALL_SIGNAL_EVENT if param & HV_SIGNAL_EVENT_RESERVED != 0 => HV_STATUS_INVALID_HYPERCALL_INPUT,
             HVCALL_SIGNAL_EVENT => self.vmbus_signal(param as u32, (param >> 32) as u16),
@@ -521,7 +554,7 @@ impl Vmm {
     }
 
     /// By multiboot: in 32-bit mode, without paging, with flat segments.
-    fn load(&self, l1: &str, l2: &str) -> io::Result<()> {
+    fn load(&self, l1: &str, l2: &str, arguments: &str) -> io::Result<()> {
         let ram = unsafe { std::slice::from_raw_parts_mut(self.ram, RAM_SIZE as usize) };
         let file = fs::read(l1)?;
         let module = fs::read(l2)?;
@@ -541,14 +574,14 @@ impl Vmm {
         ram[MODULE_ADDRESS as usize..end as usize].copy_from_slice(&module);
         for (at, value) in [
             (0, 1 << 2 | 1 << 3 | 1 << 6), // command line, modules, memory map
-            (4, 0x1ff0),                   // an empty string
+            (4, 0x1800),
             (5, 2),
             (6, 0x1000 + 32 * 4),
             (11, 24),
             (12, 0x1000 + 64 * 4),
             (32, MODULE_ADDRESS as u32),
             (33, end),
-            (34, 0x1ff0),
+            (34, 0x1ff0), // an empty string
             (36, end),
             (37, end),
             (38, 0x1ff0),
@@ -558,6 +591,8 @@ impl Vmm {
         ] {
             ram[0x1000 + at * 4..0x1004 + at * 4].copy_from_slice(&u32::to_le_bytes(value));
         }
+
+        ram[0x1800..0x1800 + arguments.len()].copy_from_slice(arguments.as_bytes());
 
         let flat = Segment {
             limit: 0xffffffff, selector: 0x10, kind: 3, present: 1, db: 1, s: 1, g: 1, ..Default::default()
@@ -667,16 +702,20 @@ fn create_vm() -> io::Result<Vmm> {
     let size = unsafe { control(&kvm, KVM_GET_VCPU_MMAP_SIZE, 0)? };
     let run = map(size as usize, Some(&vcpu))? as *mut Run;
     let owner = Mutex::new(Owner::Nobody);
-    Ok(Vmm { vm, vcpu, sint, run, ram, owner, synic_control: 0, message_page: 0 })
+    Ok(Vmm { vm, vcpu, sint, run, ram, relay: false, owner, synic_control: 0, message_page: 0 })
 }
 
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (off, l1, l2) = match args[..] {
-        [l1, l2] => (false, l1, l2),
-        ["--off", l1, l2] => (true, l1, l2),
-        _ => return Err(io::Error::new(io::ErrorKind::Other, "usage: relay-vmm [--off] L1 L2")),
+    let (off, args) = match args.split_first() {
+        Some((&"--off", rest)) => (true, rest),
+        _ => (false, &args[..]),
+    };
+    let (l1, l2, arguments) = match *args {
+        [l1, l2] => (l1, l2, ""),
+        [l1, l2, arguments] => (l1, l2, arguments),
+        _ => return Err(io::Error::new(io::ErrorKind::Other, "usage: relay-vmm [--off] L1 L2 [ARGUMENTS]")),
     };
     let mut vmm = create_vm()?;
 
@@ -684,7 +723,7 @@ fn main() -> io::Result<()> {
         let what = "KVM_CAP_NESTED_HYPERV_HCALL_RELAY: this host doesn't have it";
         return Err(io::Error::new(io::ErrorKind::Other, what));
     }
-    vmm.load(l1, l2)?;
+    vmm.load(l1, l2, arguments)?;
     println!("VMM: the guest ends with {}", vmm.run_vcpu()?);
     Ok(())
 }

@@ -27,6 +27,19 @@ make_all() {
 }
 
 # What a program prints, without what differs by vendor; the same in C and Rust.
+expected_firmware() {
+	cat <<-'END'
+	VMM: input 0x5c, parameter 0xINPUT, of L1
+	VMM: connection 1, type 1, 40 bytes: InitiateContact, version 4.0
+	VMM: completed, RAX 0x0
+	firmware: connected
+	VMM: input 0x5c, parameter 0xINPUT, of L1
+	VMM: connection 1, type 1, 8 bytes: Unload
+	VMM: completed, RAX 0x0
+	firmware: unloaded
+	END
+}
+
 expected_on() {
 	cat <<-'END'
 	first nested call: control 8000005c, L2 GPA 1002000
@@ -54,13 +67,15 @@ expected_off() {
 	END
 }
 
-# says STEP on|off: addresses are L1's to choose, but the VMM's must be L1's.
+# says STEP WHAT...: addresses are L1's to choose, but the VMM's must be L1's.
 says() {
-	local gpa
+	local step=$1 gpa
 
-	gpa=$(step_output "$out" "$1" | sed -n "s/^moved L2's page .* to //p")
-	diff <("expected_$2") <(step_output "$out" "$1" |
+	shift
+	gpa=$(step_output "$out" "$step" | sed -n "s/^moved L2's page .* to //p")
+	diff <(for what; do "expected_$what"; done) <(step_output "$out" "$step" |
 		sed "/^L2 starts/d; /^L2: /d; /exits [0-9]/d; s/\(VM id 0x\)[0-9a-f]*$/\1ID/
+		     s/\(parameter 0x\)[0-9a-f]*\(, of L1\)$/\1INPUT\2/
 		     s/\(to \|parameter 0x\)${gpa:-none}\>/\1L1GPA/")
 }
 
@@ -128,6 +143,8 @@ programs=(relay-vmm)
 for program in "${programs[@]}"; do
 	echo "test $program/on 120 $program /rootvisor.elf /l2.bin"
 	echo "test $program/off 120 $program --off /rootvisor.elf /l2.bin"
+	echo "test $program/firmware 120 $program /rootvisor.elf /l2.bin firmware"
+	echo "test $program/firmware-off 120 $program --off /rootvisor.elf /l2.bin firmware"
 done > "$work/manifest"
 
 "$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "${name:-guide/$host}" --out "$out" \
@@ -137,6 +154,8 @@ results_begin "$work/said.ktap" "${name:-guide/$host}"
 for program in "${programs[@]}"; do
 	result "$program: with the relay, the VMM gets L2's calls, and L2 its answers" says "$program/on" on
 	result "$program: without, L1 gets them" says "$program/off" off
+	result "$program: so it is after firmware had the vmbus" says "$program/firmware" firmware on
+	result "$program: without the relay, firmware has it as well" says "$program/firmware-off" firmware off
 done
 results_end || true
 if ((${#programs[@]} == 1)); then
