@@ -121,6 +121,8 @@ options 0 "check update scale profile" "$@"
 
 need flock jq
 load_base
+[[ $BASE == "$MAIN" || -z $check$update ]] ||
+	die "bench/reference.json has the figures of $MAIN, not of $BASE" "run it without --check and --update, or without BASE"
 [ -d "$LINUX" ] || die "there is no build/$BASE/linux" "run: make tree"
 
 out=$BUILD/bench jobs=${JOBS:-2}

@@ -146,6 +146,7 @@ fill_letter() {
 		case $line in
 		@testing@) testing ;;
 		@base@) base "$1" "$2" ;;
+		'<!-- '*) ;; # around figures, see scripts/block.sh
 		@*@) die "a cover letter has an unknown mark $line" "use @testing@ or @base@" ;;
 		*) printf '%s\n' "$line" ;;
 		esac
