@@ -26,7 +26,7 @@ options 1 "" "$@"
 what=${args[0]:-all}
 case $what in
 install|boot|all) ;;
-*) die "test-deb.sh: unknown argument $what" "use install, boot or nothing" ;;
+*) die "dkms/test.sh: unknown argument $what" "use install, boot or nothing" ;;
 esac
 
 need unshare chroot depmod modinfo xz dpkg-deb lintian busybox perl dash

@@ -42,10 +42,12 @@ mirrors() {
 }
 
 # find_suite TYPE SUITE FILE: update the private lists from the first mirror that
-# has the suite, where TYPE is deb or deb-src and FILE is what is wanted from it.
+# has the suite, where TYPE is deb or deb-src and FILE is what is wanted from it:
+# the name of a file may be put into the cache by hand, that of a package may not.
 find_suite() {
-	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg uri
+	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg uri way="check the network and /etc/apt"
 
+	[[ $3 != *.deb && $3 != *.tar.* ]] || way+=", or put $3 into $CACHE"
 	mkdir -p "$APT/lists/partial" "$APT/own/partial" "$APT/cache/archives/partial"
 	while read -r uri; do
 		[[ $uri ]] || continue
@@ -56,6 +58,6 @@ find_suite() {
 			return
 	done < <(mirrors "$2" 2>> "$APT/log")
 
-	die "no mirror of this machine serves $2 ($(grep -m 1 '^E:' "$APT/log" || echo 'apt knows none'))" \
-	    "check the network and /etc/apt, or put $3 into $CACHE"
+	die "no mirror of this machine serves $2, for $3 ($(grep -m 1 '^E:' "$APT/log" || echo 'apt knows none'))" \
+	    "$way"
 }

@@ -183,12 +183,13 @@ fetch_sparse() (
 	fi
 
 	mkdir "$APT/build"
-	tar -xzf "$tarball" -C "$APT/build" --strip-components=1
+	tar -xzf "$tarball" -C "$APT/build" --strip-components=1 ||
+		die "${tarball##*/} can't be unpacked (see above)" "free some space, run make setup again"
 	logged "$CACHE/sparse.log" make -C "$APT/build" -j"$(nproc)" \
 		HAVE_SQLITE=no HAVE_LLVM=no HAVE_GTK=no HAVE_LIBXML=no sparse ||
 		die "sparse does not build" "see $CACHE/sparse.log"
 	mkdir -p "${SPARSE%/*}"
-	mv "$APT/build/sparse" "$SPARSE"
+	mv "$APT/build/sparse" "$SPARSE" || die "$SPARSE can't be written" "free some space, run make setup again"
 	say "sparse: $version built, now in $CACHE"
 )
 
@@ -209,7 +210,8 @@ unpack() {
 			has_sha256 "$APT/$file" "$sha256" ||
 				die "$package $version is not the file that scripts/setup.sh pins" \
 				    "find out why before you change its sha256"
-			mv "$APT/$file" "$CACHE/$file"
+			mv "$APT/$file" "$CACHE/$file" ||
+				die "$CACHE/$file can't be written" "free some space, run make setup again"
 		fi
 		dpkg-deb -x "$CACHE/$file" "$APT/unpacked" ||
 			die "$CACHE/$file can't be unpacked (see above)" "run make setup again"
@@ -230,7 +232,7 @@ fetch_vmm() (
 	missing=$(ldd "$APT/unpacked/usr/bin/qemu-system-x86_64" | awk '/not found/ { print $1 }' | paste -sd ' ')
 	[[ ! $missing ]] ||
 		die "QEMU 10 lacks libraries here: $missing" "use Debian 12, whose qemu-system-x86 has them"
-	mv "$APT/unpacked" "$VMM_DIR"
+	mv "$APT/unpacked" "$VMM_DIR" || die "$VMM_DIR can't be written" "free some space, run make setup again"
 	say "vmm: verified and unpacked, now in $CACHE"
 )
 
@@ -241,7 +243,7 @@ fetch_cbmc() (
 	fi
 
 	unpack cbmc "$cbmc_suite" < <(cbmc_packages)
-	mv "$APT/unpacked" "$CBMC_DIR"
+	mv "$APT/unpacked" "$CBMC_DIR" || die "$CBMC_DIR can't be written" "free some space, run make setup again"
 	say "cbmc: verified and unpacked, now in $CACHE"
 )
 

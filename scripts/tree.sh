@@ -21,7 +21,8 @@ make_base() {
 	mkdir "$new"
 	dpkg-deb --fsys-tarfile "$DEB" |
 		tar -xO "./usr/src/$PKG.tar.xz" |
-		tar -xJ -C "$new" --strip-components=1
+		tar -xJ -C "$new" --strip-components=1 ||
+		die "$PKG $VERSION can't be unpacked into $BUILD (see above)" "free some space, or run: make setup"
 
 	say "tree: committing it"
 	(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0
 # Make what gcc -E printed something that CBMC can read, and reads quickly: leave
 # out the bodies of functions that nothing in check/prove can reach.
 my $roots = shift;

@@ -17,7 +17,8 @@ options 0 "out: name:" "$@"
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd -P)
-make -s -C "$dir" O="$out" test-programs
+logged "$out/build.log" make -C "$dir" O="$out" test-programs ||
+	die "the preload library does not build" "see $out/build.log"
 
 # vmm [VARIABLE=VALUE...] [-- VMS]: run it; what it printed is in $out/stdout and
 # stderr, what KVM got to see in $out/calls.
@@ -217,3 +218,4 @@ exports=$(nm -D --defined-only "$out/hvrelay-preload.so" | awk '{ print $3 }')
 [[ $exports == ioctl ]] || bad="exported: ${exports//$'\n'/ }"
 result "the library exports ioctl() and nothing else" good; bad=
 results_end || { cat "$out/results.ktap"; exit 1; }
+say "$(grep -c "^ok " "$out/results.ktap") passed, results: $out/results.ktap"

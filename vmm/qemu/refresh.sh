@@ -47,7 +47,8 @@ while read -r commit; do
 done < <(qgit rev-list --reverse base..series)
 
 if [[ $QEMU == "$QEMU_MAIN" ]]; then
-	# Patches of other bases follow theirs, by the subject.
+	# Patches of other bases follow theirs, by the subject.  All of it or nothing.
+	trap '' INT TERM HUP
 	for own in "$QEMU_DIR"/*/*.patch; do
 		[[ -f $own ]] || continue
 		match=$(grep -lxF -e "$(head -n 1 "$own")" "$new"/*.patch || true)

@@ -54,7 +54,9 @@ make_base() {
 	rm -rf "$QEMU_BUILD"/new.*
 	new=$(mktemp -d "$QEMU_BUILD/new.XXXXXX")
 	say "qemu: unpacking ${TARBALL##*/}"
-	tar -xJf "$TARBALL" -C "$new" --strip-components=1 --no-same-owner
+	trap 'rm -rf "$QEMU_BUILD"/new.*' EXIT
+	tar -xJf "$TARBALL" -C "$new" --strip-components=1 --no-same-owner ||
+		die "${TARBALL##*/} can't be unpacked into $QEMU_BUILD (see above)" "free some space, run it again"
 	git -C "$new" init -q -b series
 	git -C "$new" config user.name hyperv-nested-relay
 	git -C "$new" config user.email relay@localhost
