@@ -2,14 +2,16 @@
 /*
  * What firmware does with the vmbus before there is a hypervisor: connect, and unload when it hands
  * over. Those are calls of L1's, and the vmbus is free for L1's root after that. By polling, with the
- * SINT masked, as L1 has no interrupts. If it is deaf, it has no page for the answer, and doesn't
- * unload what it can't know to be connected. Afterwards, nothing of it is left in L0's MSRs.
+ * SINT masked, as L1 has no interrupts. First it tries the connection of later versions, as Linux
+ * does. If it is deaf, it has no page for the answer, and gives up. Afterwards, nothing of it is left
+ * in L0's MSRs.
  */
 #include "rootvisor.h"
 
 #define SINT			2
 #define SINT_MASKED		BIT(16)
 #define CONNECTION		1
+#define CONNECTION_OF_V5	4
 #define POLLS			1000000000
 
 /* Types of vmbus' messages, by Linux' include/linux/hyperv.h. */
@@ -46,18 +48,18 @@ static u64 hypercall(u64 control, u64 gpa)
 	return status;
 }
 
-static void post(u32 bytes)
+/* Post input's payload, and expect the one status or the other. */
+static u64 post(u32 connection, u32 bytes, u64 status1, u64 status2)
 {
 	u64 status;
 
-	input.connection = CONNECTION;
+	input.connection = connection;
 	input.type = 1;
 	input.payload_size = bytes;
-	do {
-		status = hypercall(HV_CALL_POST_MESSAGE, (u64)&input) & 0xffff;
-	} while (status == HV_STATUS_NO_BUFFERS);
-	if (status)
+	status = hypercall(HV_CALL_POST_MESSAGE, (u64)&input) & 0xffff;
+	if (status != status1 && status != status2)
 		die("firmware: vmbus answers message %u with status %x", (u64)input.payload[0], status);
+	return status;
 }
 
 /* Post input's payload, wait for the answer, which is of this type, and return its third word. */
@@ -66,7 +68,8 @@ static u32 ask(u32 bytes, u32 answer)
 	struct message *slot = &messages[SINT];
 	u32 value;
 
-	post(bytes);
+	while (post(CONNECTION, bytes, 0, HV_STATUS_NO_BUFFERS))
+		;
 	for (u64 i = 0; !__atomic_load_n(&slot->type, __ATOMIC_ACQUIRE); i++) {
 		if (i == POLLS)
 			die("firmware: no answer to message %u", (u64)input.payload[0]);
@@ -90,8 +93,9 @@ void run_firmware(bool deaf)
 
 	input.payload[0] = INITIATE_CONTACT;
 	input.payload[2] = VERSION_4_0;
+	post(CONNECTION_OF_V5, 40, HV_STATUS_NO_CONNECTION, HV_STATUS_NO_CONNECTION);
 	if (deaf) {
-		post(40);
+		post(CONNECTION, 40, 0, HV_STATUS_NO_BUFFERS);
 		print("firmware: can't hear the answer");
 	} else {
 		if (!(ask(40, VERSION_RESPONSE) & 0xff))

@@ -68,6 +68,7 @@ typedef uint64_t u64;
 #define HV_CALL_FAST		BIT(16)
 #define HV_CALL_NESTED		BIT(31)
 #define HV_STATUS_INVALID_CODE	0x2
+#define HV_STATUS_NO_CONNECTION	0x12
 #define HV_STATUS_NO_BUFFERS	0x13
 
 /* The page by which L1 gives its consent, among other things. */

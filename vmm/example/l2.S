@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The guest's guest: what a vmbus driver in a nested root partition does first, and no more. It posts
- * InitiateContact, waits for the interrupt of the answer, signals an event, and ends with 0 if all
- * of that was as it should be; otherwise with the status of the post.
+ * The guest's guest: what a vmbus driver in a nested root partition does first and last, and no more. It
+ * posts InitiateContact, waits for the interrupt of the answer, signals an event, unloads vmbus in the
+ * same way as it has connected, has L1 run another guest, which may take vmbus for its own, and ends with
+ * 0 if all of that was as it should be; otherwise with the status of a post, or 0xf0 for the answer.
  *
  * It looks like a Linux kernel (Documentation/arch/x86/boot.rst), which is what e2e/rootvisor starts:
  * in 64-bit mode at CPL 0, with memory mapped one to one.
@@ -18,7 +19,8 @@
 #define VECTOR		0x50
 #define SINT		2
 #define APIC		0xfee00000
-#define PORT_END	0x4f0		/* rootvisor's */
+#define PORT_END	0x4f0		/* rootvisor's, as is the next */
+#define PORT_CHILD	0x4f1
 
 #define MESSAGE_SIZE	40
 #define NO_CONNECTION	42
@@ -75,7 +77,29 @@
 	write_msr NESTED_SCONTROL, 1
 
 	leaq	contact(%rip), %rsi
-	movl	$INPUT_PAGE, %edi
+	movl	$15, %r12d		/* VersionResponse */
+	call	ask
+
+	movl	$SIGNAL_EVENT, %ecx
+	movl	$NO_CONNECTION, %edx
+	movl	$HYPERCALL_PAGE, %eax
+	call	*%rax
+	subw	$INVALID_CONNECTION, %ax
+	jnz	end
+
+	leaq	unload(%rip), %rsi
+	movl	$17, %r12d		/* UnloadResponse */
+	call	ask
+
+	movl	$PORT_CHILD, %edx
+	outb	%al, %dx
+	xorl	%eax, %eax
+end:	movl	$PORT_END, %edx
+	outb	%al, %dx
+	hlt
+
+/* Post what RSI points to, and wait for an answer of type R12D. */
+ask:	movl	$INPUT_PAGE, %edi
 	movl	$16 + MESSAGE_SIZE, %ecx
 	rep movsb
 
@@ -83,13 +107,13 @@ again:	movl	$POST_MESSAGE, %ecx
 	movl	$INPUT_PAGE, %edx
 	xorl	%r8d, %r8d
 	movl	$HYPERCALL_PAGE, %eax
+	xorl	%ebx, %ebx
 	call	*%rax
 	cmpw	$INSUFFICIENT_BUFFERS, %ax
 	je	again
 	testw	%ax, %ax
 	jnz	end
 
-	xorl	%ebx, %ebx
 wait:	testl	%ebx, %ebx		/* set by the interrupt */
 	jnz	1f
 	sti
@@ -97,17 +121,9 @@ wait:	testl	%ebx, %ebx		/* set by the interrupt */
 	cli
 	jmp	wait
 1:	movl	$0xf0, %eax
-	cmpl	$15, %ebx		/* VersionResponse */
+	cmpl	%r12d, %ebx
 	jne	end
-
-	movl	$SIGNAL_EVENT, %ecx
-	movl	$NO_CONNECTION, %edx
-	movl	$HYPERCALL_PAGE, %eax
-	call	*%rax
-	subw	$INVALID_CONNECTION, %ax
-end:	movl	$PORT_END, %edx
-	outb	%al, %dx
-	hlt
+	ret
 
 /* A message is there: take its type within vmbus, free the slot and say so. */
 interrupt:
@@ -133,5 +149,9 @@ idt_pointer:
 contact:
 	.long	1, 0, 1, MESSAGE_SIZE
 	.long	14, 0, 0x40000, 0, 0, 0, 0, 0, 0, 0
+
+unload:
+	.long	1, 0, 1, 8
+	.long	16, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 	.section .note.GNU-stack, "", @progbits

@@ -3,10 +3,10 @@
  * The VMM of Documentation/virt/kvm/x86/hyperv-nested-relay.rst, as a whole: it has one vCPU and, in
  * the place of vmbus, an answer to InitiateContact.
  *
- *	relay-vmm [--off] L1 L2 [ARGUMENTS]
+ *	relay-vmm [--off] L1 L2 [ARGUMENT]...
  *
  * L1 is a hypervisor, bootable by multiboot, with 32-bit ELF headers; L2 is given to it as the first
- * of two modules, and ARGUMENTS, if any, as its command line. With --off, the relay stays off. It
+ * of two modules, and the ARGUMENTs as its command line. With --off, the relay stays off. It
  * prints what it is told, ends when L1 writes to port 0x501, and then exits with 0.
  */
 #include <elf.h>
@@ -70,6 +70,7 @@ struct message {
 #define TSS_ADDRESS		0xfffbd000
 #define SINT_GSI		16
 #define CPUID_ENTRIES		256
+#define MAX_ARGUMENTS		12
 #define PORT_CONSOLE		0xe9
 #define PORT_EXIT		0x501
 
@@ -90,9 +91,9 @@ struct vmm {
 	/* The host has the relay, and it is to be used. */
 	bool relay;
 
-	/* What vCPU threads share of whom vmbus is connected to. */
+	/* For vCPU threads to take turns: vmbus, and whose it is. */
 	pthread_mutex_t lock;
-	enum { NOBODY, L1, L2 } owner;
+	enum owner { NOBODY, L1, L2 } owner;
 	uint64_t l2_vm_id;
 
 	/* The SynIC of the vCPU, as the guest has set it up. */
@@ -150,46 +151,6 @@ static bool relay_enable(struct vmm *vmm)
 	return vmm->relay && relay_set(vmm, RELAYED, 0);
 }
 
-/*
- * The vmbus is free, for L1 and for any L2 of its: when the owner has unloaded it,
- * e.g. firmware that boots L1, and when the machine is reset.
- */
-static void vmbus_release(struct vmm *vmm)
-{
-	pthread_mutex_lock(&vmm->lock);
-	vmm->owner = NOBODY;
-	relay_set(vmm, RELAYED, 0);
-	pthread_mutex_unlock(&vmm->lock);
-}
-
-/* The vmbus is of whoever connects, until it is released, and of nobody else. */
-static bool may_call(struct vmm *vmm, bool connects)
-{
-	uint32_t flags = vmm->run->hyperv.u.hcall.flags;
-	uint64_t l2_vm_id = vmm->run->hyperv.u.hcall.l2_vm_id;
-	bool from_l2 = flags & KVM_EXIT_HYPERV_HCALL_FROM_L2;
-	bool ret;
-
-	pthread_mutex_lock(&vmm->lock);
-	if (connects && vmm->owner == NOBODY && !from_l2) {
-		/* As long as L1 has the vmbus, its guests get none. */
-		if (relay_set(vmm, 0, 0))
-			vmm->owner = L1;
-	} else if (connects && vmm->owner == NOBODY) {
-		if (relay_set(vmm, RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2,
-			      l2_vm_id)) {
-			vmm->owner = L2;
-			vmm->l2_vm_id = l2_vm_id;
-		}
-	}
-
-	/* Calls that were kept before the mask changed may still arrive. */
-	ret = from_l2 ? vmm->owner == L2 && vmm->l2_vm_id == l2_vm_id :
-			vmm->owner == L1;
-	pthread_mutex_unlock(&vmm->lock);
-	return ret;
-}
-
 /* Guest memory; NULL if not all of it is RAM of the guest. */
 static void *guest_memory(struct vmm *vmm, uint64_t gpa, uint64_t size)
 {
@@ -229,21 +190,23 @@ static bool synic_send(struct vmm *vmm, int sint, const struct message *message)
 	return write(vmm->sint_fd, &one, sizeof(one)) == sizeof(one);
 }
 
-/* The type of a message within vmbus, 0 if it isn't for vmbus or too short for its type. */
-static uint32_t vmbus_type(const struct post_message *post)
+/* Is it of this type within vmbus, and as long as that takes? */
+static bool is_message(const struct post_message *post, uint32_t type, uint32_t size)
 {
-	uint32_t words[3];
+	uint32_t word;
 
-	memcpy(words, post->payload, sizeof(words));
-	if (post->connection_id != VMBUS_CONNECTION ||
-	    post->payload_size < (words[0] == INITIATE_CONTACT ? 12 : 8))
-		return 0;
-	return words[0];
+	memcpy(&word, post->payload, sizeof(word));
+	return post->payload_size >= size && word == type;
 }
 
 static bool is_contact(const struct post_message *post)
 {
-	return vmbus_type(post) == INITIATE_CONTACT;
+	return is_message(post, INITIATE_CONTACT, 12);
+}
+
+static bool is_unload(const struct post_message *post)
+{
+	return is_message(post, UNLOAD, 8);
 }
 
 /* In the place of vmbus. */
@@ -252,39 +215,84 @@ static uint64_t vmbus_post(struct vmm *vmm, const struct post_message *post)
 	struct message answer = { .type = VMBUS_MESSAGE };
 	uint32_t version, response[4] = { VERSION_RESPONSE, 0, 1, 0 };
 
-	printf("connection %u, type %u, %u bytes", post->connection_id, post->message_type, post->payload_size);
-	switch (vmbus_type(post)) {
-	case INITIATE_CONTACT:
+	printf("VMM: type %u, %u bytes", post->message_type, post->payload_size);
+	if (is_contact(post)) {
 		memcpy(&version, post->payload + 8, sizeof(version));
 		printf(": InitiateContact, version %u.%u\n", version >> 16, version & 0xffff);
 		answer.payload_size = 16;
-		break;
-	case UNLOAD:
+	} else if (is_unload(post)) {
 		printf(": Unload\n");
 		response[0] = UNLOAD_RESPONSE;
 		answer.payload_size = 8;
-		break;
-	default:
+	} else {
 		printf("\n");
-		return post->connection_id == VMBUS_CONNECTION ? HV_STATUS_SUCCESS :
-								 HV_STATUS_INVALID_CONNECTION_ID;
+		return HV_STATUS_SUCCESS;
 	}
 	memcpy(answer.payload, response, answer.payload_size);
-	if (!synic_send(vmm, VMBUS_SINT, &answer))
-		return HV_STATUS_INSUFFICIENT_BUFFERS;
-	if (response[0] == UNLOAD_RESPONSE)
-		vmbus_release(vmm);
-	return HV_STATUS_SUCCESS;
+	return synic_send(vmm, VMBUS_SINT, &answer) ? HV_STATUS_SUCCESS : HV_STATUS_INSUFFICIENT_BUFFERS;
 }
 
 static uint64_t vmbus_signal(struct vmm *vmm, uint32_t connection_id, uint16_t flag)
 {
 	(void)vmm;
-	printf("connection %u, flag %u\n", connection_id, flag);
+	printf("VMM: connection %u, flag %u\n", connection_id, flag);
 	return HV_STATUS_INVALID_CONNECTION_ID;
 }
 
-static uint64_t post_message(struct vmm *vmm, uint64_t input, uint64_t gpa)
+/* With the lock held.  Of nobody, vmbus is free for L1 and for any L2 of its. */
+static bool vmbus_set_owner(struct vmm *vmm, enum owner owner, uint64_t l2_vm_id)
+{
+	static const uint64_t masks[] = {
+		[NOBODY] = RELAYED,
+		[L1] = 0,	/* as long as L1 has it, its guests get none */
+		[L2] = RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2,
+	};
+
+	if (!relay_set(vmm, masks[owner], l2_vm_id))
+		return false;
+	vmm->owner = owner;
+	vmm->l2_vm_id = l2_vm_id;
+	return true;
+}
+
+/* Calls that were kept before the mask changed may still arrive. */
+static bool is_owner(struct vmm *vmm, enum owner caller)
+{
+	return vmm->owner == caller &&
+	       (caller == L1 || vmm->l2_vm_id == vmm->run->hyperv.u.hcall.l2_vm_id);
+}
+
+/*
+ * The vmbus is of whoever has connected: of L1 until it unloads vmbus, as firmware
+ * does, of an L2 until the machine is reset, lest another one come in between.
+ */
+static uint64_t post_to_vmbus(struct vmm *vmm, enum owner caller,
+			      const struct post_message *message)
+{
+	uint64_t l2_vm_id = caller == L2 ? vmm->run->hyperv.u.hcall.l2_vm_id : 0;
+	bool connects = vmm->owner == NOBODY && is_contact(message);
+	bool unloads = is_owner(vmm, caller) && caller == L1 && is_unload(message);
+	uint64_t status;
+
+	if (!connects && !is_owner(vmm, caller))
+		return HV_STATUS_ACCESS_DENIED;
+
+	/* Before L1 gets to see the answer, as it may start an L2 then. */
+	if (unloads && !vmbus_set_owner(vmm, NOBODY, 0))
+		return HV_STATUS_INSUFFICIENT_BUFFERS;
+	if (connects && !vmbus_set_owner(vmm, caller, l2_vm_id))
+		return HV_STATUS_INSUFFICIENT_BUFFERS;
+
+	status = vmbus_post(vmm, message);
+	if (status != HV_STATUS_SUCCESS && unloads)
+		vmbus_set_owner(vmm, L1, 0);
+	if (status != HV_STATUS_SUCCESS && connects)
+		vmbus_set_owner(vmm, NOBODY, 0);
+	return status;
+}
+
+static uint64_t post_message(struct vmm *vmm, enum owner caller,
+			     uint64_t input, uint64_t gpa)
 {
 	struct post_message message;
 	void *shared;
@@ -309,39 +317,47 @@ static uint64_t post_message(struct vmm *vmm, uint64_t input, uint64_t gpa)
 	    !message.message_type || message.message_type >> 31)
 		return HV_STATUS_INVALID_PARAMETER;
 
-	if (!may_call(vmm, is_contact(&message)))
-		return HV_STATUS_ACCESS_DENIED;
+	if (message.connection_id != VMBUS_CONNECTION)
+		return HV_STATUS_INVALID_CONNECTION_ID;
 
-	return vmbus_post(vmm, &message);
+	return post_to_vmbus(vmm, caller, &message);
 }
 
-static uint64_t signal_event(struct vmm *vmm, uint64_t param)
+static uint64_t signal_event(struct vmm *vmm, enum owner caller, uint64_t param)
 {
 	/* KVM doesn't look at these bits if there is a flag number. */
 	if (param & HV_SIGNAL_EVENT_RESERVED)
 		return HV_STATUS_INVALID_HYPERCALL_INPUT;
 
-	return vmbus_signal(vmm, param, param >> 32);
+	return is_owner(vmm, caller) ? vmbus_signal(vmm, param, param >> 32) :
+				       HV_STATUS_ACCESS_DENIED;
 }
 
 static void answer_hypercall(struct vmm *vmm)
 {
 	uint64_t input = vmm->run->hyperv.u.hcall.input;
 	uint64_t param = vmm->run->hyperv.u.hcall.params[0];
+	uint32_t flags = vmm->run->hyperv.u.hcall.flags;
+	enum owner caller = L1;
 	uint64_t status;
 
+	/* A kernel without the relay doesn't set them. */
+	if (vmm->relay && flags & KVM_EXIT_HYPERV_HCALL_FROM_L2)
+		caller = L2;
+
+	pthread_mutex_lock(&vmm->lock);
 	switch (input & HV_HYPERCALL_CODE_MASK) {
 	case HVCALL_POST_MESSAGE:
-		status = post_message(vmm, input, param);
+		status = post_message(vmm, caller, input, param);
 		break;
 	case HVCALL_SIGNAL_EVENT:
-		status = may_call(vmm, false) ? signal_event(vmm, param) :
-						HV_STATUS_ACCESS_DENIED;
+		status = signal_event(vmm, caller, param);
 		break;
 	default:
 		status = HV_STATUS_INVALID_HYPERCALL_CODE;
 		break;
 	}
+	pthread_mutex_unlock(&vmm->lock);
 
 	vmm->run->hyperv.u.hcall.result = status;
 }
@@ -382,9 +398,9 @@ static void show_hypercall(struct vmm *vmm)
 	printf("VMM: input 0x%llx, parameter 0x%llx", (unsigned long long)input,
 	       (unsigned long long)vmm->run->hyperv.u.hcall.params[0]);
 	if (from_l2)
-		printf(", of L2 with VM id 0x%llx\nVMM: ", (unsigned long long)vmm->run->hyperv.u.hcall.l2_vm_id);
+		printf(", of L2 with VM id 0x%llx\n", (unsigned long long)vmm->run->hyperv.u.hcall.l2_vm_id);
 	else
-		printf(", of L1\nVMM: ");
+		printf(", of L1\n");
 	answer_hypercall(vmm);
 	if (complete_exit(vmm))
 		die("KVM_RUN to complete the call");
@@ -543,7 +559,7 @@ static size_t read_file(struct vmm *vmm, const char *name, uint64_t gpa)
 }
 
 /* By multiboot: in 32-bit mode, without paging, with flat segments. */
-static void load(struct vmm *vmm, const char *l1, const char *l2, const char *arguments)
+static void load(struct vmm *vmm, const char *l1, const char *l2, char **arguments)
 {
 	uint32_t *info = (uint32_t *)(vmm->ram + 0x1000), *modules = info + 32, *map = info + 64;
 	uint8_t *file = vmm->ram + MODULE_ADDRESS;
@@ -565,7 +581,8 @@ static void load(struct vmm *vmm, const char *l1, const char *l2, const char *ar
 	size = read_file(vmm, l2, MODULE_ADDRESS);
 	info[0] = 1 << 2 | 1 << 3 | 1 << 6;	/* command line, modules, memory map */
 	info[4] = 0x1800;
-	snprintf((char *)vmm->ram + info[4], 0x700, "%s", arguments);
+	for (char *line = (char *)vmm->ram + info[4]; *arguments; arguments++)
+		strcat(strncat(line, *arguments, 0x7f), " ");
 	info[5] = 2;
 	info[6] = 0x1000 + 32 * 4;
 	info[11] = 24;
@@ -593,8 +610,8 @@ int main(int argc, char **argv)
 	struct vmm vmm = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc != 3 + off && argc != 4 + off) {
-		fprintf(stderr, "usage: relay-vmm [--off] L1 L2 [ARGUMENTS]\n");
+	if (argc < 3 + off || argc > MAX_ARGUMENTS) {
+		fprintf(stderr, "usage: relay-vmm [--off] L1 L2 [ARGUMENT]...\n");
 		return 1;
 	}
 	create_vm(&vmm);
@@ -602,7 +619,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "KVM_CAP_NESTED_HYPERV_HCALL_RELAY: this host doesn't have it\n");
 		return 1;
 	}
-	load(&vmm, argv[1 + off], argv[2 + off], argc == 4 + off ? argv[3 + off] : "");
+	load(&vmm, argv[1 + off], argv[2 + off], argv + 3 + off);
 	printf("VMM: the guest ends with %d\n", run_vcpu(&vmm));
 	return 0;
 }

@@ -241,12 +241,17 @@ struct PostMessage {
 }
 
 impl PostMessage {
-    /// The type of a message within vmbus, 0 if it is too short for it; None if it isn't for vmbus.
-    fn vmbus_type(&self) -> Option<u32> {
-        let least = if self.payload[0] == INITIATE_CONTACT { 12 } else { 8 };
+    /// Is it of this type within vmbus, and as long as that takes?
+    fn is_message(&self, kind: u32, size: u32) -> bool {
+        self.payload_size >= size && self.payload[0] == kind
+    }
 
-        (self.connection_id == VMBUS_CONNECTION)
-            .then(|| if self.payload_size < least { 0 } else { self.payload[0] })
+    fn is_contact(&self) -> bool {
+        self.is_message(INITIATE_CONTACT, 12)
+    }
+
+    fn is_unload(&self) -> bool {
+        self.is_message(UNLOAD, 8)
     }
 }
 
@@ -267,6 +272,7 @@ const MODULE_ADDRESS: u64 = 0x2000000;
 const TSS_ADDRESS: c_ulong = 0xfffbd000;
 const SINT_GSI: u32 = 16;
 const CPUID_ENTRIES: usize = 256;
+const MAX_ARGUMENTS: usize = 9;
 const PORT_CONSOLE: u16 = 0xe9;
 const PORT_EXIT: u16 = 0x501;
 
@@ -335,36 +341,45 @@ impl Vmm {
         self.relay && self.relay_set(RELAYED, 0)
     }
 
-    /// The vmbus is free, for L1 and for any L2 of its: when the owner has unloaded it, e.g. firmware
-    /// that boots L1, and when the machine is reset.
-    fn vmbus_release(&self) {
-        let mut owner = self.owner.lock().unwrap();
-
-        *owner = Owner::Nobody;
-        self.relay_set(RELAYED, 0);
+    /// Of nobody, vmbus is free for L1 and for any L2 of its.
+    fn vmbus_set_owner(&self, owner: &mut Owner, new: Owner) -> bool {
+        let set = match new {
+            Owner::Nobody => self.relay_set(RELAYED, 0),
+            // As long as L1 has it, its guests get none.
+            Owner::L1 => self.relay_set(0, 0),
+            Owner::L2(id) => self.relay_set(RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2, id),
+        };
+        if set {
+            *owner = new;
+        }
+        set
     }
 
-    /// The vmbus is of whoever connects, until it is released, and of nobody else.
-    fn may_call(&self, call: &Hcall, connects: bool) -> bool {
-        let caller = if call.flags & KVM_EXIT_HYPERV_HCALL_FROM_L2 != 0 {
-            Owner::L2(call.l2_vm_id)
-        } else {
-            Owner::L1
-        };
-        let mut owner = self.owner.lock().unwrap();
+    /// The vmbus is of whoever has connected: of L1 until it unloads vmbus, as firmware does, of an L2
+    /// until the machine is reset, lest another one come in between. Calls that were kept before the
+    /// mask changed may still arrive.
+    fn post_to_vmbus(&self, owner: &mut Owner, caller: Owner, message: &PostMessage) -> u64 {
+        let connects = *owner == Owner::Nobody && message.is_contact();
+        let unloads = *owner == caller && caller == Owner::L1 && message.is_unload();
 
-        if connects && *owner == Owner::Nobody {
-            let set = match caller {
-                Owner::L2(id) => self.relay_set(RELAYED | KVM_NESTED_HYPERV_RELAY_ONE_L2, id),
-                // As long as L1 has the vmbus, its guests get none.
-                _ => self.relay_set(0, 0),
-            };
-            if set {
-                *owner = caller;
-            }
+        if !connects && *owner != caller {
+            return HV_STATUS_ACCESS_DENIED;
         }
-        // Calls that were kept before the mask changed may still arrive.
-        *owner == caller
+        // Before L1 gets to see the answer, as it may start an L2 then.
+        if unloads && !self.vmbus_set_owner(owner, Owner::Nobody) {
+            return HV_STATUS_INSUFFICIENT_BUFFERS;
+        }
+        if connects && !self.vmbus_set_owner(owner, caller) {
+            return HV_STATUS_INSUFFICIENT_BUFFERS;
+        }
+        let status = self.vmbus_post(message);
+        if status != HV_STATUS_SUCCESS && unloads {
+            self.vmbus_set_owner(owner, Owner::L1);
+        }
+        if status != HV_STATUS_SUCCESS && connects {
+            self.vmbus_set_owner(owner, Owner::Nobody);
+        }
+        status
     }
 
     /// Guest memory; None if not all of it is RAM of the guest.
@@ -376,7 +391,7 @@ impl Vmm {
 
     /// Put a message into its slot, and raise the SINT. False if the last one is still there: the
     /// guest writes to EOM when it has taken that.
-    fn synic_send(&mut self, sint: usize, kind: u32, payload: &[u32]) -> bool {
+    fn synic_send(&self, sint: usize, kind: u32, payload: &[u32]) -> bool {
         if self.synic_control & self.message_page & HV_SYNIC_ENABLED == 0 {
             return false;
         }
@@ -404,43 +419,35 @@ impl Vmm {
             }
             kind_there.store(kind, Ordering::Release);
         }
-        self.sint.write_all(&1u64.to_ne_bytes()).is_ok()
+        (&self.sint).write_all(&1u64.to_ne_bytes()).is_ok()
     }
 
     /// In the place of vmbus.
-    fn vmbus_post(&mut self, post: &PostMessage) -> u64 {
-        print!("connection {}, type {}, {} bytes", post.connection_id, post.message_type, post.payload_size);
-        let answer: &[u32] = match post.vmbus_type() {
-            Some(INITIATE_CONTACT) => {
-                println!(": InitiateContact, version {}.{}", post.payload[2] >> 16, post.payload[2] & 0xffff);
-                &[VERSION_RESPONSE, 0, 1, 0]
-            }
-            Some(UNLOAD) => {
-                println!(": Unload");
-                &[UNLOAD_RESPONSE, 0]
-            }
-            other => {
-                println!();
-                return other.map_or(HV_STATUS_INVALID_CONNECTION_ID, |_| HV_STATUS_SUCCESS);
-            }
+    fn vmbus_post(&self, post: &PostMessage) -> u64 {
+        print!("VMM: type {}, {} bytes", post.message_type, post.payload_size);
+        let answer: &[u32] = if post.is_contact() {
+            println!(": InitiateContact, version {}.{}", post.payload[2] >> 16, post.payload[2] & 0xffff);
+            &[VERSION_RESPONSE, 0, 1, 0]
+        } else if post.is_unload() {
+            println!(": Unload");
+            &[UNLOAD_RESPONSE, 0]
+        } else {
+            println!();
+            return HV_STATUS_SUCCESS;
         };
-        if !self.synic_send(VMBUS_SINT, VMBUS_MESSAGE, answer) {
-            return HV_STATUS_INSUFFICIENT_BUFFERS;
+        if self.synic_send(VMBUS_SINT, VMBUS_MESSAGE, answer) {
+            HV_STATUS_SUCCESS
+        } else {
+            HV_STATUS_INSUFFICIENT_BUFFERS
         }
-        if answer[0] == UNLOAD_RESPONSE {
-            self.vmbus_release();
-        }
-        HV_STATUS_SUCCESS
     }
 
     fn vmbus_signal(&self, connection_id: u32, flag: u16) -> u64 {
-        println!("connection {}, flag {}", connection_id, flag);
+        println!("VMM: connection {}, flag {}", connection_id, flag);
         HV_STATUS_INVALID_CONNECTION_ID
     }
 
-    fn post_message(&mut self, call: &Hcall) -> u64 {
-        let (input, gpa) = (call.input, call.params[0]);
-
+    fn post_message(&self, owner: &mut Owner, caller: Owner, input: u64, gpa: u64) -> u64 {
         // The parameter of a fast call is no GPA; no message fits there.
         if input & HV_HYPERCALL_FAST != 0 {
             return HV_STATUS_INVALID_HYPERCALL_INPUT;
@@ -457,20 +464,27 @@ impl Vmm {
         if post.payload_size > 240 || post.message_type == 0 || post.message_type >> 31 != 0 {
             return HV_STATUS_INVALID_PARAMETER;
         }
-        if !self.may_call(call, post.vmbus_type() == Some(INITIATE_CONTACT)) {
-            return HV_STATUS_ACCESS_DENIED;
+        if post.connection_id != VMBUS_CONNECTION {
+            return HV_STATUS_INVALID_CONNECTION_ID;
         }
-        self.vmbus_post(&post)
+        self.post_to_vmbus(owner, caller, &post)
     }
 
-    fn answer_hypercall(&mut self, call: &Hcall) -> u64 {
+    fn answer_hypercall(&self, call: &Hcall) -> u64 {
         let param = call.params[0];
+        let mut owner = self.owner.lock().unwrap();
+        // A kernel without the relay doesn't set flags and ID.
+        let caller = if self.relay && call.flags & KVM_EXIT_HYPERV_HCALL_FROM_L2 != 0 {
+            Owner::L2(call.l2_vm_id)
+        } else {
+            Owner::L1
+        };
 
         match call.input & HV_HYPERCALL_CODE_MASK {
-            HVCALL_POST_MESSAGE => self.post_message(call),
-            HVCALL_SIGNAL_EVENT if !self.may_call(call, false) => HV_STATUS_ACCESS_DENIED,
+            HVCALL_POST_MESSAGE => self.post_message(&mut owner, caller, call.input, param),
             // KVM doesn't look at these bits if there is a flag number.
             HVCALL_SIGNAL_EVENT if param & HV_SIGNAL_EVENT_RESERVED != 0 => HV_STATUS_INVALID_HYPERCALL_INPUT,
+            HVCALL_SIGNAL_EVENT if *owner != caller => HV_STATUS_ACCESS_DENIED,
             HVCALL_SIGNAL_EVENT => self.vmbus_signal(param as u32, (param >> 32) as u16),
             _ => HV_STATUS_INVALID_HYPERCALL_CODE,
         }
@@ -494,9 +508,9 @@ impl Vmm {
             KVM_EXIT_HYPERV_HCALL => {
                 print!("VMM: input {:#x}, parameter {:#x}, of ", call.input, call.params[0]);
                 if call.flags & KVM_EXIT_HYPERV_HCALL_FROM_L2 != 0 {
-                    print!("L2 with VM id {:#x}\nVMM: ", call.l2_vm_id);
+                    println!("L2 with VM id {:#x}", call.l2_vm_id);
                 } else {
-                    print!("L1\nVMM: ");
+                    println!("L1");
                 }
                 let status = self.answer_hypercall(&call);
                 unsafe {
@@ -592,7 +606,8 @@ impl Vmm {
             ram[0x1000 + at * 4..0x1004 + at * 4].copy_from_slice(&u32::to_le_bytes(value));
         }
 
-        ram[0x1800..0x1800 + arguments.len()].copy_from_slice(arguments.as_bytes());
+        let line = &arguments.as_bytes()[..arguments.len().min(0x700)];
+        ram[0x1800..0x1800 + line.len()].copy_from_slice(line);
 
         let flat = Segment {
             limit: 0xffffffff, selector: 0x10, kind: 3, present: 1, db: 1, s: 1, g: 1, ..Default::default()
@@ -713,9 +728,8 @@ fn main() -> io::Result<()> {
         _ => (false, &args[..]),
     };
     let (l1, l2, arguments) = match *args {
-        [l1, l2] => (l1, l2, ""),
-        [l1, l2, arguments] => (l1, l2, arguments),
-        _ => return Err(io::Error::new(io::ErrorKind::Other, "usage: relay-vmm [--off] L1 L2 [ARGUMENTS]")),
+        [l1, l2, ref rest @ ..] if rest.len() <= MAX_ARGUMENTS => (l1, l2, rest.join(" ")),
+        _ => return Err(io::Error::new(io::ErrorKind::Other, "usage: relay-vmm [--off] L1 L2 [ARGUMENT]...")),
     };
     let mut vmm = create_vm()?;
 
@@ -723,7 +737,7 @@ fn main() -> io::Result<()> {
         let what = "KVM_CAP_NESTED_HYPERV_HCALL_RELAY: this host doesn't have it";
         return Err(io::Error::new(io::ErrorKind::Other, what));
     }
-    vmm.load(l1, l2, arguments)?;
+    vmm.load(l1, l2, &arguments)?;
     println!("VMM: the guest ends with {}", vmm.run_vcpu()?);
     Ok(())
 }

@@ -30,27 +30,49 @@ make_all() {
 expected_firmware() {
 	cat <<-'END'
 	VMM: input 0x5c, parameter 0xINPUT, of L1
-	VMM: connection 1, type 1, 40 bytes: InitiateContact, version 4.0
+	VMM: completed, RAX 0x12
+	VMM: input 0x5c, parameter 0xINPUT, of L1
+	VMM: type 1, 40 bytes: InitiateContact, version 4.0
 	VMM: completed, RAX 0x0
 	firmware: connected
 	VMM: input 0x5c, parameter 0xINPUT, of L1
-	VMM: connection 1, type 1, 8 bytes: Unload
+	VMM: type 1, 8 bytes: Unload
 	VMM: completed, RAX 0x0
 	firmware: unloaded
 	END
 }
 
+# It has no page for the answer.
+expected_deaf() {
+	cat <<-'END'
+	VMM: input 0x5c, parameter 0xINPUT, of L1
+	VMM: completed, RAX 0x12
+	VMM: input 0x5c, parameter 0xINPUT, of L1
+	VMM: type 1, 40 bytes: InitiateContact, version 4.0
+	VMM: completed, RAX 0x13
+	firmware: can't hear the answer
+	END
+}
+
+# L1's other guest has L1's consent. That it calls after L2 has unloaded vmbus changes nothing.
 expected_on() {
 	cat <<-'END'
 	first nested call: control 8000005c, L2 GPA 1002000
 	moved L2's page 1002000 to L1GPA
 	L2 is authorized
 	VMM: input 0x5c, parameter 0xL1GPA, of L2 with VM id 0xID
-	VMM: connection 1, type 1, 40 bytes: InitiateContact, version 4.0
+	VMM: type 1, 40 bytes: InitiateContact, version 4.0
 	VMM: completed, RAX 0x0
 	VMM: input 0x1005d, parameter 0x2a, of L2 with VM id 0xID
 	VMM: connection 42, flag 0
 	VMM: completed, RAX 0x12
+	VMM: input 0x5c, parameter 0xL1GPA, of L2 with VM id 0xID
+	VMM: type 1, 8 bytes: Unload
+	VMM: completed, RAX 0x0
+	child: starts
+	child: L0 reflects call 8000005c, L1 answers 2
+	child: L0 reflects call 8001005d, L1 answers 2
+	child: posts reflected 4 of 4, signals reflected 4 of 4
 	root: posts reflected 0, signals reflected 0, first call learned from 1
 	VMM: the guest ends with 0
 	END
@@ -141,10 +163,12 @@ cp "$obj"/{rootvisor.elf,l2.bin} "$work/root/"
 programs=(relay-vmm)
 [[ ! -x $obj/relay-vmm-rs ]] || programs+=(relay-vmm-rs)
 for program in "${programs[@]}"; do
-	echo "test $program/on 120 $program /rootvisor.elf /l2.bin"
-	echo "test $program/off 120 $program --off /rootvisor.elf /l2.bin"
-	echo "test $program/firmware 120 $program /rootvisor.elf /l2.bin firmware"
-	echo "test $program/firmware-off 120 $program --off /rootvisor.elf /l2.bin firmware"
+	guests="/rootvisor.elf /l2.bin child-auth"
+	echo "test $program/on 120 $program $guests"
+	echo "test $program/off 120 $program --off $guests"
+	echo "test $program/firmware 120 $program $guests firmware"
+	echo "test $program/firmware-off 120 $program --off $guests firmware"
+	echo "test $program/deaf 120 $program $guests deaf-firmware"
 done > "$work/manifest"
 
 "$TOP/lab/boot.sh" --host "$host" --kernel "$kernel" --name "${name:-guide/$host}" --out "$out" \
@@ -155,6 +179,7 @@ for program in "${programs[@]}"; do
 	result "$program: with the relay, the VMM gets L2's calls, and L2 its answers" says "$program/on" on
 	result "$program: without, L1 gets them" says "$program/off" off
 	result "$program: so it is after firmware had the vmbus" says "$program/firmware" firmware on
+	result "$program: and after firmware that didn't get the answer" says "$program/deaf" deaf on
 	result "$program: without the relay, firmware has it as well" says "$program/firmware-off" firmware off
 done
 results_end || true
