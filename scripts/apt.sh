@@ -19,8 +19,8 @@ private_apt() {
 }
 
 private_dir() {
-	mkdir -p "$CACHE"
-	APT=$(mktemp -d "$CACHE/apt.XXXXXX")
+	{ mkdir -p "$CACHE" && APT=$(mktemp -d "$CACHE/apt.XXXXXX"); } ||
+		die "$CACHE can't be written (see above)" "free some space, or set XDG_CACHE_HOME"
 	trap 'rm -rf "$APT"' EXIT
 }
 

@@ -179,7 +179,7 @@ fetch_sparse() (
 		has_sha256 "$APT/${tarball##*/}" "$sparse_sha256" ||
 			die "$sparse_suite has no sparse $version any more, or another file by that name" \
 			    "put ${tarball##*/} into $CACHE, or change version and sha256 in scripts"
-		mv "$APT/${tarball##*/}" "$tarball"
+		mv "$APT/${tarball##*/}" "$tarball" || die "$tarball can't be written" "free some space, run make setup again"
 	fi
 
 	mkdir "$APT/build"

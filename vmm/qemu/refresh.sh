@@ -47,7 +47,7 @@ while read -r commit; do
 done < <(qgit rev-list --reverse base..series)
 
 if [[ $QEMU == "$QEMU_MAIN" ]]; then
-	# Patches of other bases follow theirs, by the subject.  All of it or nothing.
+	# Patches of other bases follow theirs, by the subject.  Not to be stopped halfway.
 	trap '' INT TERM HUP
 	for own in "$QEMU_DIR"/*/*.patch; do
 		[[ -f $own ]] || continue
@@ -55,8 +55,12 @@ if [[ $QEMU == "$QEMU_MAIN" ]]; then
 		[[ $match ]] || { say "note: ${own#"$TOP"/} is of no patch any more"; continue; }
 		[[ ${own##*/} == "${match##*/}" ]] || mv "$own" "${own%/*}/${match##*/}"
 	done
+	rm -rf "$QEMU_DIR/.new"
+	mkdir "$QEMU_DIR/.new"
+	cp "$new"/*.patch "$QEMU_DIR/.new/" || die "$QEMU_DIR can't be written (see above)" "free some space, run it again"
 	rm -f "$QEMU_DIR"/*.patch
-	cp "$new"/*.patch "$QEMU_DIR/"
+	mv "$QEMU_DIR/.new"/* "$QEMU_DIR/"
+	rmdir "$QEMU_DIR/.new"
 else
 	[[ $(cd "$new" && printf '%s\n' *.patch) == "$(cd "$QEMU_DIR" && printf '%s\n' [0-9]*.patch)" ]] ||
 		die "the patches of $QEMU have other names than those of $QEMU_MAIN" \
