@@ -27,13 +27,21 @@ make_all() {
 }
 
 # What a program prints, without what differs by vendor; the same in C and Rust.
-expected_firmware() {
-	cat <<-'END'
+
+# L1 asks to connect, on connection 4 and on 1, and gets this status.
+expected_contact() {
+	cat <<-END
 	VMM: input 0x5c, parameter 0xINPUT, of L1
 	VMM: completed, RAX 0x12
 	VMM: input 0x5c, parameter 0xINPUT, of L1
 	VMM: type 1, 40 bytes: InitiateContact, version 4.0
-	VMM: completed, RAX 0x0
+	VMM: completed, RAX $1
+	END
+}
+
+expected_firmware() {
+	expected_contact 0x0
+	cat <<-'END'
 	firmware: connected
 	VMM: input 0x5c, parameter 0xINPUT, of L1
 	VMM: type 1, 8 bytes: Unload
@@ -44,14 +52,8 @@ expected_firmware() {
 
 # It has no page for the answer.
 expected_deaf() {
-	cat <<-'END'
-	VMM: input 0x5c, parameter 0xINPUT, of L1
-	VMM: completed, RAX 0x12
-	VMM: input 0x5c, parameter 0xINPUT, of L1
-	VMM: type 1, 40 bytes: InitiateContact, version 4.0
-	VMM: completed, RAX 0x13
-	firmware: can't hear the answer
-	END
+	expected_contact 0x13
+	echo "firmware: can't hear the answer"
 }
 
 # L1's other guest has L1's consent. That it calls after L2 has unloaded vmbus changes nothing.
