@@ -671,11 +671,18 @@ void prove_begin(void)
 {
 	struct kvm_vcpu *vcpu = &vmx.vcpu;
 	u64 control = nondet_u64(), input = nondet_u64(), status = 0;
-	u64 l2_control = control, counted;
+	u64 l2_control = control, l2_input = input, counted;
 
 	any_vcpu(vcpu);
 	counted = vcpu->stat.nested_hv_relayed_hcalls;
-	ASSUME((u16)control != POST && (u16)control != SIGNAL);
+	if ((u16)control == POST || (u16)control == SIGNAL) {
+		/* Else a slow call isn't kept. */
+		ASSUME(vcpu->arch.mmu == &vcpu->arch.guest_mmu);
+		kvm_hv_nested_relay_begin(vcpu, &control, &input, &status);
+		PROVE("block", "no GPA of L2's is left for anyone to take for one of L1's",
+		      input == (l2_control & FAST ? l2_input : walks ? walk_result : INVALID_GPA));
+		return;
+	}
 	PROVE("defined", "begin fails a call that has no class",
 	      kvm_hv_nested_relay_begin(vcpu, &control, &input, &status) &&
 	      status == STATUS_CODE && warnings == 1 && !walks && !injections);
