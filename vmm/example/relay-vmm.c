@@ -270,24 +270,23 @@ static uint64_t post_to_vmbus(struct vmm *vmm, enum owner caller,
 			      const struct post_message *message)
 {
 	uint64_t l2_vm_id = caller == L2 ? vmm->run->hyperv.u.hcall.l2_vm_id : 0;
-	bool connects = vmm->owner == NOBODY && is_contact(message);
-	bool unloads = is_owner(vmm, caller) && caller == L1 && is_unload(message);
+	enum owner before = vmm->owner, after = before;
 	uint64_t status;
 
-	if (!connects && !is_owner(vmm, caller))
+	if (before == NOBODY && is_contact(message))
+		after = caller;
+	else if (!is_owner(vmm, caller))
 		return HV_STATUS_ACCESS_DENIED;
+	else if (caller == L1 && is_unload(message))
+		after = NOBODY;
 
 	/* Before L1 gets to see the answer, as it may start an L2 then. */
-	if (unloads && !vmbus_set_owner(vmm, NOBODY, 0))
-		return HV_STATUS_INSUFFICIENT_BUFFERS;
-	if (connects && !vmbus_set_owner(vmm, caller, l2_vm_id))
+	if (after != before && !vmbus_set_owner(vmm, after, l2_vm_id))
 		return HV_STATUS_INSUFFICIENT_BUFFERS;
 
 	status = vmbus_post(vmm, message);
-	if (status != HV_STATUS_SUCCESS && unloads)
-		vmbus_set_owner(vmm, L1, 0);
-	if (status != HV_STATUS_SUCCESS && connects)
-		vmbus_set_owner(vmm, NOBODY, 0);
+	if (after != before && status != HV_STATUS_SUCCESS)
+		vmbus_set_owner(vmm, before, 0);
 	return status;
 }
 

@@ -359,25 +359,24 @@ impl Vmm {
     /// until the machine is reset, lest another one come in between. Calls that were kept before the
     /// mask changed may still arrive.
     fn post_to_vmbus(&self, owner: &mut Owner, caller: Owner, message: &PostMessage) -> u64 {
-        let connects = *owner == Owner::Nobody && message.is_contact();
-        let unloads = *owner == caller && caller == Owner::L1 && message.is_unload();
-
-        if !connects && *owner != caller {
+        let before = *owner;
+        let after = if before == Owner::Nobody && message.is_contact() {
+            caller
+        } else if before != caller {
             return HV_STATUS_ACCESS_DENIED;
-        }
+        } else if caller == Owner::L1 && message.is_unload() {
+            Owner::Nobody
+        } else {
+            before
+        };
+
         // Before L1 gets to see the answer, as it may start an L2 then.
-        if unloads && !self.vmbus_set_owner(owner, Owner::Nobody) {
-            return HV_STATUS_INSUFFICIENT_BUFFERS;
-        }
-        if connects && !self.vmbus_set_owner(owner, caller) {
+        if after != before && !self.vmbus_set_owner(owner, after) {
             return HV_STATUS_INSUFFICIENT_BUFFERS;
         }
         let status = self.vmbus_post(message);
-        if status != HV_STATUS_SUCCESS && unloads {
-            self.vmbus_set_owner(owner, Owner::L1);
-        }
-        if status != HV_STATUS_SUCCESS && connects {
-            self.vmbus_set_owner(owner, Owner::Nobody);
+        if after != before && status != HV_STATUS_SUCCESS {
+            self.vmbus_set_owner(owner, before);
         }
         status
     }
